@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,11 +72,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError("settings file not found", where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError("settings file is not TOML", where=str(path), got=str(error)) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError("settings file cannot be read", where=str(path), got=reason) from error
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:
-    """Nested plain values of a settings dataclass, ready for JSON."""
-    return dataclasses.asdict(settings)
+    """Nested plain values of a settings dataclass, ready for JSON and for `load_settings`."""
+    from pydantic_core import to_jsonable_python  # paths and enumerations become text too
+
+    return to_jsonable_python(settings)
 
 
 def _parse_override(text: str) -> tuple[list[str], Any]:
@@ -84,28 +90,49 @@ def _parse_override(text: str) -> tuple[list[str], Any]:
     if not equals or not all(path):
         raise SettingsError("an override cannot be read", expected="dotted.key=value", got=text)
     try:
-        return path, tomllib.loads(f"value = {raw}")["value"]
+        parsed = tomllib.loads(f"value = {raw}")
     except tomllib.TOMLDecodeError:
-        return path, raw.strip()  # an unquoted word, as people type it on a command line
+        parsed = {}
+    if len(parsed) == 1:
+        return path, parsed["value"]
+    return path, raw.strip()  # an unquoted word, as people type it on a command line
 
 
-def _refuse_unknown_keys(
-    kind: type, values: Mapping[str, Any], *, path: tuple[str, ...], where: str
-) -> None:
-    hints = typing.get_type_hints(kind)
-    known = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-    for key, value in values.items():
-        dotted = ".".join((*path, key))
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            raise SettingsError(
-                f"unknown setting '{dotted}'",
-                where=where,
-                expected=", ".join(known),
-                fix=f"did you mean '{'.'.join((*path, near[0]))}'?" if near else None,
+def _refuse_unknown_keys(kind: Any, value: Any, *, path: tuple[str, ...], where: str) -> None:
+    """Walk ``value`` along the type ``kind``: pydantic itself drops keys that it does not know."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            return  # of the wrong type; `_validated` says so
+        hints = typing.get_type_hints(kind)
+        known = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+        for key, inner in value.items():
+            if key not in known:
+                raise _unknown_key(key, known, path=path, where=where)
+            _refuse_unknown_keys(known[key], inner, path=(*path, key), where=where)
+    elif typing.get_origin(kind) in (typing.Union, types.UnionType):
+        choices = [choice for choice in typing.get_args(kind) if choice is not types.NoneType]
+        if len(choices) == 1:  # of several, pydantic alone knows which one is meant
+            _refuse_unknown_keys(choices[0], value, path=path, where=where)
+    elif typing.get_origin(kind) in (list, tuple) and isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _refuse_unknown_keys(
+                typing.get_args(kind)[0], inner, path=(*path, str(index)), where=where
             )
-        if dataclasses.is_dataclass(known[key]) and isinstance(value, Mapping):
-            _refuse_unknown_keys(known[key], value, path=(*path, key), where=where)  # type: ignore[arg-type]
+    elif typing.get_origin(kind) is dict and isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_unknown_keys(typing.get_args(kind)[1], inner, path=(*path, key), where=where)
+
+
+def _unknown_key(
+    key: str, known: Mapping[str, Any], *, path: tuple[str, ...], where: str
+) -> SettingsError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return SettingsError(
+        f"unknown setting '{'.'.join((*path, key))}'",
+        where=where,
+        expected=", ".join(known),
+        fix=f"did you mean '{'.'.join((*path, near[0]))}'?" if near else None,
+    )
 
 
 def _validated(kind: type[SettingsT], values: dict[str, Any], *, where: str) -> SettingsT:
@@ -116,11 +143,13 @@ def _validated(kind: type[SettingsT], values: dict[str, Any], *, where: str) -> 
     except ValidationError as error:
         first = error.errors()[0]
         dotted = ".".join(str(part) for part in first["loc"])
+        # Without a place it is a rule of the dataclass itself, broken by the values together.
+        subject = f"setting '{dotted}'" if dotted else kind.__name__
         raise SettingsError(
-            f"setting '{dotted}' cannot be used",
+            f"{subject} cannot be used",
             where=where,
             expected=first["msg"],
-            got=repr(first["input"]),
+            got=repr(first["input"] if dotted else values),
         ) from error
 
 

@@ -29,6 +29,8 @@ def require(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
+        if missing.partition(".")[0] == "tilth":  # a defect; no extra would mend it
+            raise
         raise MissingExtraError(
             f"{missing} is not installed",
             expected=f"the extra '{extra}', which brings {missing}",

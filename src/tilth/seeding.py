@@ -7,6 +7,7 @@ same whatever ran before it, in whichever worker it runs.
 from __future__ import annotations
 
 import hashlib
+import operator
 import random
 import sys
 
@@ -23,8 +24,13 @@ def derive_seed(seed: int, *names: str | int) -> int:
     >>> derive_seed(0, "augment", 17) == derive_seed(0, "augment", 18)
     False
     """
-    key = repr((seed, *names)).encode()
+    key = repr(tuple(_plain(part) for part in (seed, *names))).encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+
+
+def _plain(part: str | int) -> str | int:
+    """A NumPy scalar or an enumeration prints unlike the number it is equal to."""
+    return str(part) if isinstance(part, str) else operator.index(part)
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
