@@ -1,0 +1,47 @@
+"""`tilth predict`: find objects in pictures with a trained detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tilth import lazy
+from tilth.cli.options import ProjectOption, RunOption
+from tilth.cli.outcome import Outcome, table
+from tilth.cli.project import find_project
+
+
+def command(
+    sources: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    run: RunOption = "detector",
+    score_threshold: Annotated[
+        float, typer.Option("--score", min=0.0, max=1.0, help="Keep detections from here up.")
+    ] = 0.25,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FOLDER", help="Also draw the detections, into here."),
+    ] = None,
+    project: ProjectOption = None,
+) -> Outcome:
+    """Find objects in pictures with a trained detector.
+
+    A run that is named by its path needs no project.
+
+    \b
+    Example:
+      tilth predict --run first photo.jpg
+      tilth predict --run field/runs/first photos/ --score 0.5 --output drawn --json
+    """
+    # A path to a run stands alone; a bare name is looked up in the project.
+    alone = project is None and Path(run).is_dir()
+    root = None if alone else find_project(project)
+    found: dict[str, Any] = lazy.attribute("tilth.recipes.detect:predict")(
+        root,
+        run=Path(run) if alone else run,
+        sources=sources,
+        score_threshold=score_threshold,
+        output=output,
+    )
+    return Outcome(found, lambda: table(("", "value"), list(found.items())))

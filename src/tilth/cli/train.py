@@ -1,0 +1,61 @@
+"""`tilth train`: train a detector, or run the whole experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tilth import lazy
+from tilth.cli.experiment import experiment_outcome
+from tilth.cli.options import ProjectOption, QuietOption
+from tilth.cli.outcome import Outcome, table
+from tilth.cli.project import find_project, shows_progress
+from tilth.config import read_toml
+
+
+def command(
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="The folder in runs/.")
+    ] = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", metavar="FILE", help="Settings in TOML.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=1", help="One setting, over the file; repeatable."),
+    ] = None,
+    experiment: Annotated[
+        bool,
+        typer.Option("--experiment", help="Run every arm and seed, and write the report."),
+    ] = False,
+    project: ProjectOption = None,
+    quiet: QuietOption = False,
+) -> Outcome:
+    """Train a detector, or run the whole experiment.
+
+    The run's folder keeps the settings, the digest of the data, checkpoints and the log of every
+    step. The same command after an interruption goes on from the last checkpoint. With
+    --experiment the detector is trained on the raw, the randomly augmented and the rebalanced
+    pictures, each scored on the same held-out ones, and the report is written.
+
+    \b
+    Example:
+      tilth train --name first --set train.steps=500
+      tilth train --experiment --settings detect.toml
+    """
+    root = find_project(project)
+    values = read_toml(settings_file) if settings_file is not None else {}
+    settings = lazy.attribute("tilth.recipes.detect:settings")(values, overrides or [])
+    progress = shows_progress(quiet)
+    if experiment:
+        folder = root / "runs" / (name or "experiment")
+        result = lazy.attribute("tilth.recipes.detect:experiment")(
+            root, settings=settings, progress=progress
+        )
+        return experiment_outcome(result, folder)
+    trained: dict[str, Any] = lazy.attribute("tilth.recipes.detect:train")(
+        root, settings=settings, name=name or "detector", progress=progress
+    )
+    return Outcome(trained, lambda: table(("", "value"), list(trained.items())))
