@@ -1,0 +1,1 @@
+"""From labelled pictures to a better labelled set: measure, cluster, rebalance, augment."""
