@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tilth.data.ragged import take_bytes
 from tilth.data.records import Category, Split
 
 __all__ = ["AnnotationColumns", "Dataset", "MediaColumns"]
@@ -28,6 +29,8 @@ class MediaColumns:
         width, height: int32 [n], pixels; 0 where the label file does not say.
         split: int8 [n], `Split` codes.
         parent_id: int64 [n], the medium that this one was derived from, -1 for an original.
+        attributes: n entries of JSON bytes, or None: what the origin said beyond these columns
+            (licence, address); may be left out, which is None for all.
     """
 
     id: NDArray[np.int64]
@@ -36,6 +39,7 @@ class MediaColumns:
     height: NDArray[np.int32]
     split: NDArray[np.int8]
     parent_id: NDArray[np.int64]
+    attributes: Sequence[bytes | None] = ()
 
     def __len__(self) -> int:
         return len(self.id)
@@ -132,6 +136,7 @@ def _take_media(media: MediaColumns, rows: NDArray[np.int64]) -> MediaColumns:
         height=media.height[rows],
         split=media.split[rows],
         parent_id=media.parent_id[rows],
+        attributes=take_bytes(media.attributes, rows) if len(media.attributes) else (),
     )
 
 
@@ -149,6 +154,6 @@ def _take_annotations(
         source=annotations.source[rows],
         review_state=annotations.review_state[rows],
         geometry=annotations.geometry[rows],
-        segmentation=[annotations.segmentation[row] for row in rows],
-        attributes=[annotations.attributes[row] for row in rows],
+        segmentation=take_bytes(annotations.segmentation, rows),
+        attributes=take_bytes(annotations.attributes, rows),
     )

@@ -100,7 +100,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
-    """How a derived medium was made from its parent; with the parent's pixels it can be replayed."""
+    """How a derived medium was made from its parent: enough to replay it on the parent's pixels."""
 
     name: str
     seed: int

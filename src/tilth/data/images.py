@@ -1,0 +1,182 @@
+"""Pictures in and out: always uint8 RGB, or an error that names the file.
+
+EXIF rotation is not applied, because the boxes of COCO and its kin refer to the stored pixels.
+Pillow reads every header and most files. JPEGs, the bulk of all data sets, are decoded by OpenCV
+(a third faster), but only when they end with their end marker: OpenCV turns a truncated file into
+a half-grey picture without a word, Pillow refuses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tilth.data.atomic import atomic_writer
+from tilth.errors import MediaError
+
+__all__ = [
+    "MAX_PIXELS",
+    "content_hash",
+    "decode_image",
+    "read_bytes",
+    "read_image",
+    "read_size",
+    "write_jpeg",
+]
+
+MAX_PIXELS = 500_000_000
+"""Larger pictures are refused before they are decoded: 1.5 GB of RGB is a decompression bomb."""
+
+_JPEG_END = b"\xff\xd9"
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """The picture as uint8 [h, w, 3] RGB; grey, palette, alpha and 16-bit are converted.
+
+    Alpha is dropped, not blended; 16-bit samples keep their high byte; of an animation the first
+    frame is read.
+
+    Raises:
+        MediaError: missing, truncated, not a picture, or more than ``max_pixels``.
+    """
+    return decode_image(read_bytes(path), where=str(path), max_pixels=max_pixels)
+
+
+def decode_image(
+    data: bytes, *, where: str = "bytes", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """As `read_image`, from the bytes of the file; ``where`` names them in errors."""
+    with _opened(io.BytesIO(data), where, max_pixels) as picture:
+        if picture.format == "JPEG" and picture.mode in ("RGB", "L") and data.endswith(_JPEG_END):
+            return _decode_jpeg(data, where)
+        try:
+            return _to_rgb(picture, where)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise _broken(where, error) from error
+
+
+def read_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height in pixels, from the header alone.
+
+    Raises:
+        MediaError: missing, not a picture, or more than ``max_pixels``.
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    with stream, _opened(stream, str(path), max_pixels) as picture:
+        return picture.size
+
+
+def write_jpeg(path: Path, image_rgb: NDArray[np.uint8], quality: int = 95) -> None:
+    """Write a JPEG in one step: the file is there whole or not at all.
+
+    Args:
+        image_rgb: uint8 [h, w, 3].
+        quality: 1 to 100.
+
+    Raises:
+        StorageError: the write failed; a file that was there before is unchanged.
+    """
+    import cv2  # a tenth of a second to load; reading a header does without it
+
+    bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
+    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not encoded:
+        raise MediaError("the picture cannot be written as JPEG", where=str(path))
+    with atomic_writer(path) as stream:
+        stream.write(data.tobytes())
+
+
+def content_hash(data: bytes) -> str:
+    """The name of a file's bytes in the catalogue: 128 bits of BLAKE2b, in hexadecimal."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file as it is.
+
+    Raises:
+        MediaError: missing, or not readable.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _opened(stream: IO[bytes], where: str, max_pixels: int) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is below
+            picture = Image.open(stream)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise MediaError(
+            "not a picture that can be read", where=where, got=str(error) or type(error).__name__
+        ) from error
+    width, height = picture.size
+    if width * height > max_pixels:
+        picture.close()
+        raise MediaError(
+            "the picture is too large",
+            where=where,
+            expected=f"at most {max_pixels:,} pixels",
+            got=f"{width} x {height} = {width * height:,}",
+        )
+    return picture
+
+
+def _decode_jpeg(data: bytes, where: str) -> NDArray[np.uint8]:
+    import cv2
+
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error as error:
+        raise _broken(where, error) from error
+    if decoded is None:
+        raise _broken(where, ValueError("no picture in the file"))
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)  # type: ignore[return-value]
+
+
+def _to_rgb(picture: Image.Image, where: str) -> NDArray[np.uint8]:
+    if picture.mode.startswith("I"):  # I;16 and its byte orders; I from older PNG readers
+        samples = np.asarray(picture)
+        if samples.min() < 0 or samples.max() > 65535:
+            raise MediaError("grey values beyond 16 bits have no agreed white", where=where)
+        grey = (samples >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode == "F":
+        raise MediaError(
+            "a floating-point picture has no agreed white",
+            where=where,
+            fix="convert it to 8 or 16 bits",
+        )
+    return np.array(picture.convert("RGB"))
+
+
+def _unreadable(path: Path, error: OSError) -> MediaError:
+    missing = isinstance(error, FileNotFoundError)
+    return MediaError(
+        "the picture is missing" if missing else "the picture cannot be opened",
+        where=str(path),
+        got=None if missing else error.strerror,
+        fix="was the folder moved? import again with --images FOLDER" if missing else None,
+    )
+
+
+def _broken(where: str, error: Exception) -> MediaError:
+    return MediaError(
+        "the picture is truncated or broken",
+        where=where,
+        got=str(error),
+        fix="fetch the file again, or take it out of the label file",
+    )

@@ -1,0 +1,366 @@
+"""Labels into the catalogue: set by set, in one transaction, and twice is the same as once.
+
+A medium is known by its uri. An annotation is known by its medium, its origin (the name the caller
+gives to a source of labels: a file, an annotator) and its id there. What was reviewed or edited
+here is never overwritten by a label file; what a file no longer mentions stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from sqlalchemy.engine import Connection
+
+from tilth.data import schema
+from tilth.data.bulk import insert_columns, next_id, rows_where_in
+from tilth.data.dataset import Dataset
+from tilth.data.labels import incoming_labels, insert_labels, merge_labels
+from tilth.data.problems import LabelReport, Problem
+from tilth.data.records import Category, MediaKind, Split, TaskKind, Transform
+from tilth.errors import DataError
+
+__all__ = ["ImportReport", "import_dataset"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What an import changed.
+
+    Attributes:
+        annotations_kept: reviewed or edited here, and different in the file: ours was kept.
+        annotations_absent: in the catalogue from this origin, but no longer in the file: kept.
+        problems: what else deserves a look.
+    """
+
+    task: str
+    media_added: int
+    media_updated: int
+    media_unchanged: int
+    annotations_added: int
+    annotations_updated: int
+    annotations_unchanged: int
+    annotations_kept: int
+    annotations_absent: int
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the catalogue is different now."""
+        return any(
+            (
+                self.media_added,
+                self.media_updated,
+                self.annotations_added,
+                self.annotations_updated,
+            )
+        )
+
+
+def import_dataset(
+    connection: Connection,
+    dataset: Dataset,
+    *,
+    task: str,
+    origin: str,
+    parents: NDArray[np.int64] | None = None,
+    transforms: Sequence[Transform] | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> ImportReport:
+    """Bring a data set into the catalogue inside the caller's write transaction.
+
+    Args:
+        origin: the name of the source of labels within the task.
+        parents: int64 [n] catalogue ids, for derived media; otherwise ``dataset.media.parent_id``
+            names rows of the data set itself.
+        transforms: n, how each derived medium was made.
+        advance: called with the number of rows after each block.
+
+    Raises:
+        DataError: a parent is missing, or a category stands under two ids.
+    """
+    problems = LabelReport(where=origin or task)
+    task_id = task_id_of(connection, task, create=True)
+    assert task_id is not None
+    category_ids = _match_categories(connection, task_id, dataset.categories, problems)
+    media = _match_media(connection, dataset, parents, transforms, problems)
+    _cover(connection, task_id, media.ids)
+    origin_id = _origin_id(connection, task_id, origin)
+    labels = incoming_labels(dataset, media.ids, category_ids, task_id, origin_id, problems)
+    if media.found.any():
+        outcome = merge_labels(connection, labels, media.ids[media.found], advance=advance)
+    else:
+        outcome = insert_labels(connection, labels, advance=advance)
+    return ImportReport(
+        task=task,
+        media_added=media.added,
+        media_updated=media.updated,
+        media_unchanged=len(np.unique(media.ids)) - media.added - media.updated,
+        annotations_added=outcome.added,
+        annotations_updated=outcome.updated,
+        annotations_unchanged=outcome.unchanged,
+        annotations_kept=outcome.kept,
+        annotations_absent=outcome.absent,
+        problems=problems.problems,
+    )
+
+
+def task_id_of(connection: Connection, task: str, *, create: bool = False) -> int | None:
+    """The id of a task, made if asked for; None where it is missing."""
+    found = connection.execute(
+        sa.select(schema.tasks.c.id).where(schema.tasks.c.name == task)
+    ).scalar()
+    if found is not None or not create:
+        return found
+    new = next_id(connection, schema.tasks)
+    connection.execute(
+        schema.tasks.insert().values(
+            id=new, name=task, kind=int(TaskKind.OBJECT_DETECTION), description=""
+        )
+    )
+    return new
+
+
+def _origin_id(connection: Connection, task_id: int, name: str) -> int:
+    table = schema.origins
+    where = (table.c.task_id == task_id) & (table.c.name == name)
+    found = connection.execute(sa.select(table.c.id).where(where)).scalar()
+    if found is not None:
+        return int(found)
+    new = next_id(connection, table)
+    connection.execute(table.insert().values(id=new, task_id=task_id, name=name))
+    return new
+
+
+def _match_categories(
+    connection: Connection, task_id: int, categories: tuple[Category, ...], problems: LabelReport
+) -> NDArray[np.int64]:
+    """Catalogue ids of the categories, matched by name; new ones are appended in their order."""
+    table = schema.categories
+    rows = connection.execute(
+        sa.select(table.c.id, table.c.name, table.c.origin_id).where(table.c.task_id == task_id)
+    ).all()
+    known = {row.name: row.id for row in rows}
+    taken = {row.origin_id for row in rows}
+    position, new_id = len(rows), next_id(connection, table)
+    added = []
+    for category in categories:
+        if category.name in known:
+            continue
+        origin_id = category.origin_id
+        if origin_id in taken:
+            origin_id = max(taken) + 1
+            problems.add(
+                "category id that another category has already",
+                "given a new id",
+                [f"'{category.name}' {category.origin_id} -> {origin_id}"],
+            )
+        taken.add(origin_id)
+        known[category.name] = new_id
+        added.append(
+            {
+                "id": new_id,
+                "task_id": task_id,
+                "position": position,
+                "name": category.name,
+                "origin_id": origin_id,
+                "supercategory": category.supercategory,
+            }
+        )
+        position, new_id = position + 1, new_id + 1
+    if added:
+        connection.execute(table.insert(), added)
+    return np.array([known[category.name] for category in categories], dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _MatchedMedia:
+    ids: NDArray[np.int64]  # [n] catalogue ids of the data set's media
+    found: NDArray[np.bool_]  # [n] whether the medium was there before
+    added: int
+    updated: int
+
+
+def _match_media(
+    connection: Connection,
+    dataset: Dataset,
+    parents: NDArray[np.int64] | None,
+    transforms: Sequence[Transform] | None,
+    problems: LabelReport,
+) -> _MatchedMedia:
+    """Catalogue ids of the media, matched by uri; new ones are inserted."""
+    uris = list(dataset.media.uri)
+    first = dict(zip(reversed(uris), range(len(uris) - 1, -1, -1), strict=True))
+    row_of = np.fromiter((first[uri] for uri in uris), np.int64, len(uris))
+    repeated = np.flatnonzero(row_of != np.arange(len(uris)))
+    problems.add(
+        "picture under two ids",
+        "labels joined",
+        [uris[row] for row in repeated[:5]],
+        count=len(repeated),
+    )
+    ids, found, updated = _find_media(connection, dataset, list(first), problems)
+    new_rows = np.flatnonzero((row_of == np.arange(len(uris))) & ~found)
+    ids[new_rows] = _new_media_ids(connection, dataset.media.id[new_rows])
+    ids = ids[row_of]
+    found = found[row_of]
+    _insert_media(connection, dataset, new_rows, ids, parents, transforms)
+    return _MatchedMedia(ids=ids, found=found, added=len(new_rows), updated=updated)
+
+
+def _find_media(
+    connection: Connection, dataset: Dataset, uris: list[str], problems: LabelReport
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], int]:
+    """Ids of the media that the catalogue knows already; sizes and splits it lacked are filled."""
+    table, media = schema.media, dataset.media
+    ids = np.full(len(media), -1, dtype=np.int64)
+    if connection.execute(sa.select(table.c.id).limit(1)).first() is None:
+        return ids, ids >= 0, 0
+    query = sa.select(table.c.id, table.c.uri, table.c.width, table.c.height, table.c.split)
+    kinds = ["int64", "object", "int32", "int32", "int8"]
+    known_ids, known_uris, *known = rows_where_in(connection, query, table.c.uri, uris, kinds)
+    by_uri = {uri: row for row, uri in enumerate(known_uris)}
+    matched = np.array([by_uri.get(uri, -1) for uri in media.uri], dtype=np.int64)
+    rows = np.flatnonzero(matched >= 0)
+    matched = matched[rows]
+    ids[rows] = known_ids[matched]
+    width, height, split = (column[matched] for column in known)
+    sized = (width > 0) & (media.width[rows] > 0)
+    differs = sized & ((width != media.width[rows]) | (height != media.height[rows]))
+    problems.add(
+        "picture of another size than the catalogue has",
+        "the catalogue's size was kept",
+        [media.uri[row] for row in rows[differs][:5]],
+        count=int(differs.sum()),
+    )
+    fill = (width == 0) & (media.width[rows] > 0)
+    assign = (split == Split.NONE) & (media.split[rows] != Split.NONE)
+    changes = np.flatnonzero(fill | assign)
+    if len(changes):
+        at = rows[changes]
+        connection.execute(
+            table.update()
+            .where(table.c.id == sa.bindparam("b_id"))
+            .values(
+                width=sa.bindparam("b_width"),
+                height=sa.bindparam("b_height"),
+                split=sa.bindparam("b_split"),
+            ),
+            [
+                {"b_id": i, "b_width": w, "b_height": h, "b_split": s}
+                for i, w, h, s in zip(
+                    ids[at].tolist(),
+                    np.where(fill, media.width[rows], width)[changes].tolist(),
+                    np.where(fill, media.height[rows], height)[changes].tolist(),
+                    np.where(assign, media.split[rows], split)[changes].tolist(),
+                    strict=True,
+                )
+            ],
+        )
+    return ids, ids >= 0, len(changes)
+
+
+def _new_media_ids(connection: Connection, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The label file's own ids while they are free, so that exports and submissions keep them."""
+    table = schema.media
+    free = len(np.unique(wanted)) == len(wanted) and bool((wanted >= 0).all())
+    if free and len(wanted):
+        (taken,) = rows_where_in(
+            connection, sa.select(table.c.id), table.c.id, wanted.tolist(), ["int64"]
+        )
+        free = not len(taken)
+    if free:
+        return wanted
+    start = next_id(connection, table)
+    return np.arange(start, start + len(wanted), dtype=np.int64)
+
+
+def _insert_media(
+    connection: Connection,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    parents: NDArray[np.int64] | None,
+    transforms: Sequence[Transform] | None,
+) -> None:
+    if not len(rows):
+        return
+    media = dataset.media
+    parent_ids = _resolved_parents(dataset, ids) if parents is None else parents
+    parent_column = [parent if parent >= 0 else None for parent in parent_ids[rows].tolist()]
+    split = media.split[rows]
+    if parents is not None:
+        split = _splits_of(connection, parents[rows])
+    insert_columns(
+        connection,
+        schema.media,
+        {
+            "id": ids[rows],
+            "uri": [media.uri[row] for row in rows],
+            "kind": int(MediaKind.IMAGE),
+            "width": media.width[rows],
+            "height": media.height[rows],
+            "split": split,
+            "parent_id": parent_column,
+            "transform": None
+            if transforms is None
+            else [json.dumps(asdict(transforms[row]), sort_keys=True) for row in rows],
+            "attributes": [media.attributes[row] for row in rows.tolist()]
+            if len(media.attributes)
+            else None,
+        },
+    )
+
+
+def _resolved_parents(dataset: Dataset, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Parents by the data set's own ids, as catalogue ids."""
+    parents = dataset.media.parent_id
+    derived = np.flatnonzero(parents >= 0)
+    if not len(derived):
+        return parents
+    order = np.argsort(dataset.media.id, kind="stable")
+    at = np.searchsorted(dataset.media.id, parents[derived], sorter=order)
+    rows = order[np.minimum(at, len(order) - 1)]
+    lost = dataset.media.id[rows] != parents[derived]
+    if lost.any():
+        raise DataError(
+            "a derived picture whose parent is not in the data set",
+            got=dataset.media.uri[derived[lost][0]],
+            fix="import the parents with it",
+        )
+    resolved = np.full(len(parents), -1, dtype=np.int64)
+    resolved[derived] = ids[rows]
+    return resolved
+
+
+def _splits_of(connection: Connection, parents: NDArray[np.int64]) -> NDArray[np.int8]:
+    """The split of each parent, which its derived media share."""
+    table = schema.media
+    ids, splits = rows_where_in(
+        connection,
+        sa.select(table.c.id, table.c.split),
+        table.c.id,
+        np.unique(parents).tolist(),
+        ["int64", "int8"],
+    )
+    missing = np.setdiff1d(parents, ids)
+    if len(missing):
+        raise DataError("a derived picture without its parent", got=f"parent {missing[0]}")
+    order = np.argsort(ids)
+    return splits[order][np.searchsorted(ids[order], parents)]
+
+
+def _cover(connection: Connection, task_id: int, ids: NDArray[np.int64]) -> None:
+    """Note that the task covers these media: one without labels is a true negative."""
+    table = schema.task_media
+    query = sa.select(table.c.media_id).where(table.c.task_id == task_id)
+    wanted = np.unique(ids)
+    if connection.execute(query.limit(1)).first() is not None:
+        (covered,) = rows_where_in(connection, query, table.c.media_id, wanted.tolist(), ["int64"])
+        wanted = np.setdiff1d(wanted, covered)
+    if len(wanted):
+        insert_columns(connection, table, {"task_id": task_id, "media_id": wanted})

@@ -1,0 +1,210 @@
+"""A project: a folder with `tilth.toml`, the catalogue `tilth.db`, and `runs/`.
+
+Media stay where they are. Inside the project they are known by a relative path, outside by the
+absolute path that was recorded when they were imported, elsewhere by a URL.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from tilth.config import load_settings, read_toml
+from tilth.data.atomic import atomic_writer
+from tilth.data.catalogue import Catalogue
+from tilth.data.dataset import Dataset
+from tilth.data.headers import fill_sizes, verify_media
+from tilth.data.importing import ImportReport
+from tilth.errors import CatalogueError, MediaError, PathEscapeError, SettingsError
+
+__all__ = ["CatalogueSettings", "Project", "ProjectSettings"]
+
+SETTINGS_FILE = "tilth.toml"
+DATABASE_FILE = "tilth.db"
+RUNS_FOLDER = "runs"
+
+_WINDOWS_DRIVE = re.compile(r"^[A-Za-z]:")
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueSettings:
+    """Where the catalogue is: empty for ``tilth.db`` in the project, else PostgreSQL."""
+
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectSettings:
+    """What `tilth.toml` may say."""
+
+    name: str = ""
+    catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
+
+
+class Project:
+    """An open project.
+
+    Attributes:
+        root: the folder, absolute.
+        settings: what `tilth.toml` says.
+        catalogue: the open catalogue.
+        runs: the folder of runs.
+    """
+
+    def __init__(self, root: Path, settings: ProjectSettings, catalogue: Catalogue) -> None:
+        self.root = root
+        self.settings = settings
+        self.catalogue = catalogue
+        self.runs = root / RUNS_FOLDER
+
+    @classmethod
+    def init(cls, root: Path, *, database_url: str | None = None) -> Project:
+        """Make a project in a folder, which is made if it is missing.
+
+        Args:
+            database_url: PostgreSQL for a team; otherwise SQLite in ``tilth.db``.
+
+        Raises:
+            SettingsError: the folder is a project already, or the URL cannot be used.
+            CatalogueError: the database cannot be reached.
+        """
+        root = root.resolve()
+        if (root / SETTINGS_FILE).exists():
+            raise SettingsError(
+                "the folder is a project already", where=str(root), fix="go on with it: tilth info"
+            )
+        settings = ProjectSettings(
+            name=root.name, catalogue=CatalogueSettings(url=database_url or "")
+        )
+        root.mkdir(parents=True, exist_ok=True)
+        (root / RUNS_FOLDER).mkdir(exist_ok=True)
+        catalogue = _join_or_create(_catalogue_url(root, settings))
+        # Last, because this file is what makes the folder a project.
+        with atomic_writer(root / SETTINGS_FILE) as stream:
+            stream.write(_toml_of(settings).encode())
+        return cls(root, settings, catalogue)
+
+    @classmethod
+    def open(cls, root: Path) -> Project:
+        """Open the project in a folder.
+
+        Raises:
+            SettingsError: not a project, or `tilth.toml` says something unknown.
+            CatalogueError: the catalogue is missing, busy, or of a newer release.
+        """
+        root = root.resolve()
+        if not (root / SETTINGS_FILE).is_file():
+            raise SettingsError(
+                "not a project",
+                where=str(root),
+                expected=f"a folder that holds {SETTINGS_FILE}",
+                fix=f"tilth init {root}",
+            )
+        path = root / SETTINGS_FILE
+        settings = load_settings(ProjectSettings, values=read_toml(path), where=str(path))
+        catalogue = Catalogue.open(_catalogue_url(root, settings))
+        (root / RUNS_FOLDER).mkdir(exist_ok=True)
+        return cls(root, settings, catalogue)
+
+    def media_path(self, uri: str) -> Path:
+        """The file of a medium.
+
+        Args:
+            uri: as the catalogue has it: relative to the project, or absolute as imported.
+
+        Raises:
+            PathEscapeError: a relative path that leaves the project, or an absolute one that was
+                never imported.
+            MediaError: a URL; remote media cannot be read yet.
+        """
+        if _URL.match(uri):
+            raise MediaError(
+                "media at a URL are recorded, but cannot be read yet",
+                where=uri,
+                fix="copy them to a disk and import again with --images FOLDER",
+            )
+        if not uri or "\0" in uri:
+            raise PathEscapeError("not a path", got=repr(uri))
+        if uri.startswith("/"):
+            if not self.catalogue.has_media(uri):
+                raise PathEscapeError(
+                    "an absolute path that was never imported", where=uri, fix="tilth import"
+                )
+            return Path(uri)
+        if "\\" in uri or _WINDOWS_DRIVE.match(uri):
+            raise PathEscapeError("a path with a drive or backslashes", got=uri, expected="a/b.jpg")
+        path = (self.root / uri).resolve()
+        if not path.is_relative_to(self.root):
+            raise PathEscapeError(
+                "the path leaves the project",
+                where=uri,
+                expected=f"a file under {self.root}",
+                got=str(path),
+                fix="import media that lie elsewhere by their real folder",
+            )
+        return path
+
+    def import_dataset(
+        self,
+        dataset: Dataset,
+        *,
+        task: str = "detection",
+        origin: str = "",
+        verify: bool = False,
+        advance: Callable[[int], object] | None = None,
+    ) -> ImportReport:
+        """As `Catalogue.import_dataset`, with what only the files know.
+
+        Paths inside the project become relative to it, so that it can be moved; sizes that the
+        labels lack are read from the headers; with ``verify`` every picture is decoded and hashed
+        now. A file that is missing or broken is a problem in the report, not an end.
+        """
+        dataset = replace(
+            dataset,
+            media=replace(dataset.media, uri=[self.relative_uri(uri) for uri in dataset.media.uri]),
+        )
+        dataset, unreadable = fill_sizes(dataset, self._imported_path)
+        report = self.catalogue.import_dataset(dataset, task=task, origin=origin, advance=advance)
+        problems = [*report.problems, *unreadable]
+        if verify:
+            problems += verify_media(dataset, self._imported_path, self.catalogue, task)
+        return replace(report, problems=tuple(problems))
+
+    def relative_uri(self, uri: str) -> str:
+        """The uri under which the project keeps a path: relative where it lies inside."""
+        if uri.startswith("/"):
+            path = PurePosixPath(uri)
+            if path.is_relative_to(self.root):
+                return path.relative_to(self.root).as_posix()
+        return uri
+
+    def _imported_path(self, uri: str) -> Path:
+        """As `media_path`, for an absolute path that the caller is about to import."""
+        return Path(uri) if uri.startswith("/") else self.media_path(uri)
+
+
+def _catalogue_url(root: Path, settings: ProjectSettings) -> str:
+    return settings.catalogue.url or f"sqlite:///{root / DATABASE_FILE}"
+
+
+def _join_or_create(url: str) -> Catalogue:
+    """A new catalogue, or the team's one when the server has it already."""
+    if url.startswith("sqlite"):
+        return Catalogue.create(url)
+    try:
+        return Catalogue.create(url)
+    except CatalogueError as error:
+        if error.message != "there is a catalogue already":
+            raise
+        return Catalogue.open(url)
+
+
+def _toml_of(settings: ProjectSettings) -> str:
+    text = f"name = {json.dumps(settings.name)}\n"  # a JSON string is a TOML string
+    if settings.catalogue.url:
+        text += f"\n[catalogue]\nurl = {json.dumps(settings.catalogue.url)}\n"
+    return text

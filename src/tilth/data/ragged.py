@@ -1,0 +1,120 @@
+"""Byte strings of varying length as two arrays, so that a million polygons are not objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["RaggedBytes", "take_bytes"]
+
+
+class RaggedBytes(Sequence["bytes | None"]):
+    """A read-only sequence of byte strings over one buffer; an entry becomes bytes when asked for.
+
+    An empty entry stands for None: what is stored here is JSON, of which no text is empty.
+
+    Args:
+        data: the strings, one after the other.
+        offsets: int64 [m + 1]; entry i is ``data[offsets[i]:offsets[i + 1]]``.
+
+    >>> ragged = RaggedBytes.of([b"[1]", None, b"{}"])
+    >>> ragged[0], ragged[1], len(ragged)
+    (b'[1]', None, 3)
+    """
+
+    __slots__ = ("data", "offsets")
+
+    def __init__(self, data: bytes | memoryview, offsets: NDArray[np.int64]) -> None:
+        self.data = memoryview(data)
+        self.offsets = offsets
+
+    @classmethod
+    def of(cls, items: Iterable[bytes | None]) -> RaggedBytes:
+        """Pack ``items``; packed ones are returned as they are."""
+        if isinstance(items, RaggedBytes):
+            return items
+        parts = [item or b"" for item in items]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
+        return cls(b"".join(parts), offsets)
+
+    @classmethod
+    def empty(cls, length: int) -> RaggedBytes:
+        """``length`` entries that are None."""
+        return cls(b"", np.zeros(length + 1, dtype=np.int64))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[RaggedBytes]) -> RaggedBytes:
+        """The entries of all ``parts``, one after the other."""
+        offsets = np.zeros(sum(map(len, parts)) + 1, dtype=np.int64)
+        if parts:
+            np.cumsum(np.concatenate([part.lengths for part in parts]), out=offsets[1:])
+        return cls(b"".join([part.packed().data for part in parts]), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> bytes | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> RaggedBytes: ...
+    def __getitem__(self, index: int | slice) -> bytes | RaggedBytes | None:
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        row = range(len(self))[index]
+        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes() or None
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        for start in range(0, len(self), 65_536):  # bounds as plain integers, a block at a time
+            bounds = self.offsets[start : start + 65_537].tolist()
+            for begin, end in pairwise(bounds):
+                yield self.data[begin:end].tobytes() or None
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, RaggedBytes):
+            return bool(np.array_equal(self.lengths, other.lengths)) and (
+                self.packed().data == other.packed().data
+            )
+        if isinstance(other, Sequence) and not isinstance(other, (str, bytes)):
+            return len(self) == len(other) and all(
+                mine == theirs for mine, theirs in zip(self, other, strict=True)
+            )
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """int64 [m]: bytes in each entry, 0 for None."""
+        return np.diff(self.offsets)
+
+    def packed(self) -> RaggedBytes:
+        """The same entries over a buffer that starts at 0 and holds nothing else."""
+        start, end = int(self.offsets[0]), int(self.offsets[-1])
+        if start == 0 and end == len(self.data):
+            return self
+        return RaggedBytes(self.data[start:end], self.offsets - start)
+
+    def take(self, rows: NDArray[np.int64]) -> RaggedBytes:
+        """The entries of these rows, in this order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+            return RaggedBytes(self.data, self.offsets[rows[0] : rows[0] + len(rows) + 1]).packed()
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(self.lengths[rows], out=offsets[1:])
+        starts, ends = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
+        data = self.data
+        return RaggedBytes(
+            b"".join([data[start:end] for start, end in zip(starts, ends, strict=True)]), offsets
+        )
+
+
+def take_bytes(items: Sequence[bytes | None], rows: NDArray[np.int64]) -> Sequence[bytes | None]:
+    """The entries of these rows, packed if ``items`` are packed."""
+    if isinstance(items, RaggedBytes):
+        return items.take(rows)
+    return [items[row] for row in rows.tolist()]
