@@ -1,0 +1,304 @@
+"""A run that has been started or picked up again: everything the loop needs, ready to use.
+
+Devices, mixed precision and several processes are accelerate's work; this file hands it the parts
+and keeps what must survive a kill.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState
+from accelerate.utils import GradientAccumulationPlugin
+from torch import Tensor, nn
+
+from tilth.errors import SettingsError, TrainingError
+from tilth.train.checkpoint import (
+    newest_checkpoint,
+    restore,
+    save_checkpoint,
+    save_weights,
+    versions,
+)
+from tilth.train.ema import MovingAverage
+from tilth.train.loop_settings import LoopSettings
+from tilth.train.optimiser import build_optimiser
+from tilth.train.prefetch import prefetched
+from tilth.train.run_folder import RunFolder
+from tilth.train.throughput import Throughput
+from tilth.train.trackers import JsonLines, TensorBoard
+
+__all__ = ["Batches", "Run", "RunProgress", "start_run"]
+
+
+class Batches(Protocol):
+    """Anything with a ``batch`` of a number; the loop asks for 0, 1, 2, ... and may ask again.
+
+    The batch is a dictionary of tensors, samples along the first axis of the first one; an entry
+    ``names`` (strings) is quoted when the loss is not finite. An attribute ``identity`` (nested
+    plain values), where there is one, says what the data is and is compared on resume.
+    """
+
+    def batch(self, step: int) -> Mapping[str, Any]:
+        """A pure function of ``step`` and of the seed that the object was made with."""
+        ...
+
+
+@dataclass(kw_only=True)
+class RunProgress:
+    """How far a run has come; part of every checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    loss: dict[str, float] = field(default_factory=dict)
+    evaluation: dict[str, float] = field(default_factory=dict)
+    best_score: float | None = None
+    best_step: int | None = None
+
+
+class _Forward(nn.Module):
+    """What the loss calls. accelerate replaces ``forward`` of the module that it is given; this
+    wrapper takes that, so that the caller's model comes out of training as it went in."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        return self.network(*inputs, **options)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """The parts of one training run; made by `start_run`.
+
+    Attributes:
+        model: the caller's module, on the device: weights are read from here.
+        trained: what the loss calls: the model under mixed precision and, with several
+            processes, under DistributedDataParallel.
+        average: the moving average of the weights, or None.
+        resumed_from: the step of the checkpoint that was picked up, 0 for a fresh run.
+    """
+
+    settings: LoopSettings
+    folder: RunFolder
+    accelerator: Accelerator
+    model: nn.Module
+    trained: nn.Module
+    optimiser: AcceleratedOptimizer
+    average: MovingAverage | None
+    progress: RunProgress
+    resumed_from: int
+    throughput: Throughput = field(default_factory=Throughput)
+
+    def __post_init__(self) -> None:
+        self._started = time.perf_counter() - self.progress.seconds
+        self._trackers: list[JsonLines | TensorBoard] = []
+        if self.is_main and self.progress.step < self.settings.steps:
+            self._trackers.append(JsonLines(self.folder.metrics, step=self.progress.step))
+            if self.settings.tensorboard:
+                self._trackers.append(TensorBoard(self.folder.tensorboard, step=self.progress.step))
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.accelerator.is_main_process
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The weights to evaluate and keep: the moving average where there is one."""
+        return self.model if self.average is None else self.average.model
+
+    def batches(self, source: Batches) -> Generator[dict[str, Any], None, None]:
+        """The batches of this process from the current step on, on the device."""
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        first = self.progress.step * self.settings.accumulate
+        last = self.settings.steps * self.settings.accumulate
+        numbers = (number * processes + rank for number in range(first, last))
+        made = prefetched(source.batch, numbers, workers=self.settings.workers)
+        for _, batch in self.throughput.waiting(made):
+            placed = {name: self._placed(value) for name, value in batch.items()}
+            self.throughput.count(_num_samples(placed) * processes)
+            yield placed
+
+    def gradient_norm(self) -> float:
+        """Clip the gradient; the norm that it had before.
+
+        Raises:
+            TrainingError: the norm is not finite. Under fp16 that is ordinary: accelerate's loss
+                scaler skips the step and halves the scale.
+        """
+        limit = self.settings.clip_norm or float("inf")  # without clipping, still measured
+        norm = float(self.accelerator.clip_grad_norm_(self.trained.parameters(), limit))
+        if not torch.isfinite(torch.tensor(norm)) and self.settings.precision != "fp16":
+            raise TrainingError(
+                "the gradient is not finite although the loss is",
+                where=f"step {self.progress.step}",
+                got=f"gradient norm {norm}",
+                fix="lower learning_rate, or look for a square root or division at zero",
+            )
+        return norm
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Write one record of the current step to every tracker."""
+        for tracker in self._trackers:
+            tracker.write(self.progress.step, values)
+
+    def mean_over_processes(self, terms: Mapping[str, float]) -> dict[str, float]:
+        """The loss terms of the whole step; every process must call this."""
+        if self.accelerator.num_processes == 1:
+            return dict(terms)
+        values = torch.tensor(list(terms.values()), device=self.accelerator.device)
+        mean: Tensor = self.accelerator.reduce(values, reduction="mean")
+        return dict(zip(terms, mean.tolist(), strict=True))
+
+    def note_evaluation(self, numbers: Mapping[str, float]) -> None:
+        """Record an evaluation, and keep the weights when its ``score`` is the best so far."""
+        if "score" not in numbers:
+            raise TrainingError(
+                "the evaluation names no score, so the best weights cannot be chosen",
+                expected="a 'score' entry, higher is better",
+                got=", ".join(numbers) or "nothing",
+            )
+        progress = self.progress
+        progress.evaluation = {name: float(value) for name, value in numbers.items()}
+        self.write({"evaluation": progress.evaluation})
+        score = progress.evaluation["score"]
+        if progress.best_score is None or score > progress.best_score:
+            progress.best_score, progress.best_step = score, progress.step
+            if self.is_main:
+                save_weights(self.folder.best_weights, self.deployed)
+
+    def save(self) -> None:
+        """Write a checkpoint of the current step; at the last step the final weights before it."""
+        self.progress.seconds = time.perf_counter() - self._started
+        if self.is_main:
+            for tracker in self._trackers:
+                tracker.sync()  # the log is never behind the checkpoint
+            if self.progress.step == self.settings.steps:
+                save_weights(self.folder.last_weights, self.deployed)
+            scaler = self.accelerator.scaler
+            save_checkpoint(
+                self.folder.checkpoints,
+                step=self.progress.step,
+                run=self.folder.digest,
+                models=_models(self.model, self.average),
+                state={
+                    "optimiser": self.optimiser.state_dict(),
+                    "scaler": scaler.state_dict() if scaler else {},
+                },
+                progress=asdict(self.progress),
+            )
+        self.accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Close the trackers."""
+        for tracker in self._trackers:
+            tracker.close()
+
+    def _placed(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if self.settings.channels_last and value.ndim == 4:
+            return value.to(
+                self.accelerator.device, non_blocking=True, memory_format=torch.channels_last
+            )
+        return value.to(self.accelerator.device, non_blocking=True)
+
+
+def start_run(
+    model: nn.Module, batches: Batches, *, settings: LoopSettings, run_dir: Path, extend: bool
+) -> Run:
+    """Begin a run in ``run_dir``, or pick up the one that lies there at its last checkpoint.
+
+    Raises:
+        TrainingError: the folder holds another run, or its checkpoints are damaged.
+        SettingsError: the device cannot do what the settings ask for.
+    """
+    accelerator = _accelerator(settings)
+    folder = RunFolder(run_dir, _identity(model, batches, settings, accelerator.num_processes))
+    folder.check(extend=extend)
+    checkpoint = newest_checkpoint(folder.checkpoints, run=folder.digest)
+    accelerator.wait_for_everyone()  # nobody writes before everybody has looked
+    if accelerator.is_main_process:
+        folder.claim(versions())
+
+    layout = torch.channels_last if settings.channels_last else torch.preserve_format
+    model.to(accelerator.device).to(memory_format=layout).train()  # type: ignore[call-overload]
+    average = MovingAverage(model, settings.ema_decay) if settings.ema_decay else None
+    optimiser = build_optimiser(
+        model,
+        name=settings.optimiser,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+    progress = RunProgress()
+    if checkpoint is not None:
+        state = restore(checkpoint, _models(model, average))
+        optimiser.load_state_dict(state["optimiser"])
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
+        progress = RunProgress(**checkpoint.progress)
+    trained, prepared = accelerator.prepare(_Forward(model), optimiser)
+    return Run(
+        settings=settings,
+        folder=folder,
+        accelerator=accelerator,
+        model=model,
+        trained=trained,
+        optimiser=prepared,
+        average=average,
+        progress=progress,
+        resumed_from=progress.step,
+    )
+
+
+def _accelerator(settings: LoopSettings) -> Accelerator:
+    # accelerate keeps one state a process; a second run in it may use another precision or device.
+    AcceleratorState._reset_state(reset_partial_state="LOCAL_RANK" not in os.environ)
+    try:
+        accelerator = Accelerator(
+            cpu=settings.device == "cpu",
+            mixed_precision=settings.precision,
+            # Given explicitly, because `accelerate launch` may set another number: the loop
+            # accumulates by itself.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        )
+    except ValueError as error:  # bf16 on a device without it
+        raise SettingsError("setting 'precision' cannot be used here", got=str(error)) from error
+    kind = accelerator.device.type
+    if settings.device == "cuda" and kind != "cuda":
+        raise SettingsError("there is no CUDA device", expected="device = 'auto' or 'cpu'")
+    if settings.precision == "fp16" and kind == "cpu":
+        raise SettingsError(
+            "fp16 needs a GPU", expected="precision = 'bf16' or 'no' on a CPU", got="fp16 on a CPU"
+        )
+    return accelerator
+
+
+def _identity(
+    model: nn.Module, batches: Batches, settings: LoopSettings, num_processes: int
+) -> dict[str, Any]:
+    return {
+        "settings": asdict(settings),
+        "data": dict(getattr(batches, "identity", {})),
+        "model": {name: list(value.shape) for name, value in model.state_dict().items()},
+        "num_processes": num_processes,
+    }
+
+
+def _models(model: nn.Module, average: MovingAverage | None) -> dict[str, nn.Module]:
+    return {"model": model} if average is None else {"model": model, "average": average.model}
+
+
+def _num_samples(batch: Mapping[str, Any]) -> int:
+    return next((len(value) for value in batch.values() if isinstance(value, Tensor)), 0)
