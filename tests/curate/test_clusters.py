@@ -6,12 +6,11 @@ import importlib.util
 
 import numpy as np
 import pytest
+from curate_sets import dataset_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tilth.curate.clusters import cluster, media_clusters, project_2d
-from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
-from tilth.data.records import Category
 from tilth.errors import DataError, SettingsError
 
 CENTRES = np.array([[0.0, 0, 0], [8, 0, 0], [0, 9, 0], [0, 0, 300]])
@@ -112,35 +111,6 @@ def test_refuses_features_of_another_width() -> None:
     found = cluster(blobs()[0])
     with pytest.raises(DataError, match="not the ones"):
         found.assign(np.zeros((2, 5)))
-
-
-def dataset_of(objects_per_medium: list[int]) -> Dataset:
-    n, m = len(objects_per_medium), sum(objects_per_medium)
-    return Dataset(
-        categories=(Category(name="person", origin_id=1),),
-        media=MediaColumns(
-            id=np.arange(n),
-            uri=[f"{i}.jpg" for i in range(n)],
-            width=np.full(n, 10, dtype=np.int32),
-            height=np.full(n, 10, dtype=np.int32),
-            split=np.zeros(n, dtype=np.int8),
-            parent_id=np.full(n, -1),
-        ),
-        annotations=AnnotationColumns(
-            id=np.arange(m),
-            media_index=np.repeat(np.arange(n), objects_per_medium),
-            category_index=np.zeros(m, dtype=np.int64),
-            boxes_xyxy=np.tile([0.0, 0, 5, 5], (m, 1)),
-            area=np.full(m, 25.0),
-            is_crowd=np.zeros(m, dtype=bool),
-            score=np.full(m, np.nan, dtype=np.float32),
-            source=np.zeros(m, dtype=np.uint8),
-            review_state=np.zeros(m, dtype=np.uint8),
-            geometry=np.ones(m, dtype=np.uint8),
-            segmentation=[None] * m,
-            attributes=[None] * m,
-        ),
-    )
 
 
 def test_a_picture_goes_to_the_cluster_of_most_of_its_objects() -> None:

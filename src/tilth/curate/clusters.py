@@ -91,20 +91,13 @@ def cluster(
         raise SettingsError(
             "this number of clusters cannot be used", expected='1, 2, ... or "auto"', got=repr(k)
         )
+    _require_different_rows(features, 2 if k == "auto" else k)
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     # A constant column keeps a rounding error as its deviation; dividing by it would be noise.
     varies = deviation > 1e-9 * np.maximum(1.0, np.abs(mean))
     scale = np.where(varies, deviation, 1.0)
     rows = np.where(varies, (features - mean) / scale, 0.0)
-    different = len(np.unique(rows, axis=0))
-    if different < (2 if k == "auto" else k):
-        raise DataError(
-            "there are fewer different rows than clusters",
-            expected=f"at least {2 if k == 'auto' else k} different rows",
-            got=f"{different} different of {len(rows)}",
-            fix="ask for fewer clusters, or measure more boxes",
-        )
-    candidates = [c for c in AUTO_K if c <= different] if k == "auto" else [k]
+    candidates = [c for c in AUTO_K if c <= len(np.unique(rows, axis=0))] if k == "auto" else [k]
     runs = {c: _k_means(rows, c, seed) for c in candidates}
     quality = {c: _silhouette(rows, labels, seed) for c, (labels, _) in runs.items()}
     best = max(candidates, key=lambda c: (quality[c], -c)) if k == "auto" else k
@@ -200,6 +193,17 @@ def _checked(features: NDArray[np.float64]) -> NDArray[np.float64]:
             fix="measure the boxes again, or leave out the rows that could not be measured",
         )
     return features
+
+
+def _require_different_rows(features: NDArray[np.float64], smallest: int) -> None:
+    different = len(np.unique(features, axis=0))
+    if different < smallest:
+        raise DataError(
+            "there are fewer different rows than clusters",
+            expected=f"at least {smallest} different rows",
+            got=f"{different} different of {len(features)}",
+            fix="ask for fewer clusters, or measure more boxes",
+        )
 
 
 def _k_means(
