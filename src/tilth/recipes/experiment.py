@@ -11,9 +11,7 @@ NaN or an infinity given to a record becomes ``None`` at once, so that a round t
 from __future__ import annotations
 
 import math
-import os
 import statistics
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +20,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from tilth.errors import DataError, StorageError
+from tilth.data.atomic import atomic_writer
+from tilth.errors import DataError
 
 __all__ = [
     "Arm",
@@ -34,7 +33,6 @@ __all__ = [
     "SeedScore",
     "Spread",
     "TruthBox",
-    "write_atomically",
 ]
 
 Protocol = Literal["held-out", "source"]
@@ -190,8 +188,8 @@ class ClusterView:
         descriptions: a few words a cluster, see `tilth.recipes.cluster_words.describe_clusters`.
         projection_name: what made the two axes, "PCA" or "UMAP".
         points_before: ``[x, y, cluster]`` a box.
-        points_after: ``[x, y, cluster, derived]`` a box, derived 1 for a box that was made. In both,
-            rows that are not finite are dropped: they cannot be drawn.
+        points_after: ``[x, y, cluster, derived]`` a box, derived 1 for a box that was made.
+            In both, rows that are not finite are dropped: they cannot be drawn.
         plan: one row a cluster.
     """
 
@@ -315,7 +313,7 @@ class ExperimentResult:
         """Arms scored by the source's own, optimistic protocol, in order."""
         return [arm for arm in self.arms if arm.protocol == "source"]
 
-    def to_json(self, path: Path) -> Path:
+    def to_json(self, path: Path) -> None:
         """Write the result; an earlier file is replaced whole or not at all.
 
         Raises:
@@ -326,7 +324,8 @@ class ExperimentResult:
             encoded = msgspec.json.format(msgspec.json.encode(self, enc_hook=_plain))
         except (TypeError, ValueError) as error:
             raise DataError("the result cannot be written as JSON", got=str(error)) from error
-        return write_atomically(path, encoded + b"\n")
+        with atomic_writer(path) as stream:
+            stream.write(encoded + b"\n")
 
     @classmethod
     def from_json(cls, path: Path) -> ExperimentResult:
@@ -349,34 +348,6 @@ class ExperimentResult:
                 got=str(error),
                 fix="give the report.json that tilth wrote, or run the experiment again",
             ) from error
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Replace ``path`` by ``content`` whole or not at all.
-
-    Raises:
-        StorageError: the disk refused; the earlier file is untouched.
-    """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; a report is there to be shared
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise StorageError(
-            "the result could not be written",
-            where=str(path),
-            got=error.strerror or str(error),
-            fix="free some space or choose another folder",
-        ) from error
-    return path
 
 
 def _finite(value: float | None) -> float | None:
