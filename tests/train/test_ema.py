@@ -1,0 +1,61 @@
+"""The moving average is its written recurrence, for weights and running statistics alike."""
+
+from __future__ import annotations
+
+import torch
+from toy_training import network
+
+from tilth.train.ema import MovingAverage
+
+
+def test_matches_the_written_recurrence():
+    model = network()
+    average = MovingAverage(model, decay=0.5)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for updates in range(30):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+            model.train()(torch.randn(2, 3, 8, 8))  # moves the running statistics
+        average.update(updates)
+        decay = min(0.5, (1 + updates) / (10 + updates))
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * value
+            else:
+                expected[name] = value.clone()
+    for name, value in average.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_first_updates_follow_closely():
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = MovingAverage(model, decay=0.9999)
+    start = model.weight.item()
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    average.update(0)
+    assert average.model.weight.item() - start > 0.85  # not 0.0001
+
+
+def test_average_is_apart_from_the_model():
+    model = network()
+    average = MovingAverage(model, decay=0.9)
+    with torch.no_grad():
+        model[0].weight.zero_()
+    assert average.model[0].weight.abs().sum() > 0
+    assert not any(parameter.requires_grad for parameter in average.model.parameters())
+    assert not average.model.training
+
+
+def test_shared_weight_is_averaged_once():
+    first, second = torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False)
+    second.weight = first.weight
+    model = torch.nn.Sequential(first, second)
+    average = MovingAverage(model, decay=0.5)
+    start = first.weight.detach().clone()
+    with torch.no_grad():
+        first.weight.add_(1.0)
+    average.update(10)
+    torch.testing.assert_close(average.model[0].weight, start + 0.5)
+    assert average.model[0].weight is average.model[1].weight
