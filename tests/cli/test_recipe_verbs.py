@@ -185,7 +185,7 @@ def test_demo_makes_its_own_project(tilth: Tilth, recipes: Recipes) -> None:
     assert ended.out.splitlines()[-1].startswith("report: there/runs/demo/")
 
 
-@pytest.mark.parametrize("verb", ["info", "train", "evaluate", "split"])
+@pytest.mark.parametrize("verb", ["info", "train", "evaluate", "metrics", "split", "rebalance"])
 def test_outside_a_project_the_answer_is_how_to_make_one(verb: str, tilth: Tilth) -> None:
     ended = tilth(verb, "--json")
     assert ended.code == 2

@@ -30,6 +30,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "formats": ("tilth.cli.formats", "List the label formats that can be read and written."),
     "info": ("tilth.cli.info", "Show what the project holds."),
     "split": ("tilth.cli.split", "Divide the pictures into train, val and test."),
+    "metrics": ("tilth.cli.metrics", "Measure every picture and box that is not measured yet."),
+    "clusters": ("tilth.cli.clusters", "Group the boxes by how they look."),
+    "rebalance": ("tilth.cli.rebalance", "Plan and make pictures for the clusters that lack them."),
     "version": ("tilth.cli.version", "Create, list and show immutable dataset versions."),
     "export": ("tilth.cli.export", "Write the labels to a file in a known format."),
     "train": ("tilth.cli.train", "Train a detector, or run the whole experiment."),
@@ -108,7 +111,8 @@ def root(
     Example:
       tilth init field && cd field
       tilth import labels.json --format coco --images photos
-      tilth split
+      tilth split && tilth metrics && tilth clusters
+      tilth rebalance --plan-only
       tilth train --experiment
     """
 

@@ -11,7 +11,7 @@ from tilth import lazy
 from tilth.cli.experiment import experiment_outcome
 from tilth.cli.options import QuietOption, SeedOption
 from tilth.cli.outcome import Outcome
-from tilth.cli.project import shows_progress
+from tilth.cli.progress import shows_progress
 
 
 def command(

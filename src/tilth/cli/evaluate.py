@@ -9,7 +9,8 @@ import typer
 from tilth import lazy
 from tilth.cli.options import ProjectOption, QuietOption, RunOption
 from tilth.cli.outcome import Outcome, table
-from tilth.cli.project import find_project, shows_progress
+from tilth.cli.progress import shows_progress
+from tilth.cli.project import find_project
 
 
 def command(

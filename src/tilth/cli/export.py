@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from tilth.cli.formats import format_module
 from tilth.cli.options import ProjectOption, TaskOption
 from tilth.cli.outcome import Outcome
+from tilth.cli.problems import problem_documents, show_problems
 from tilth.cli.project import open_project
 
 
@@ -18,6 +18,10 @@ def command(
     format_name: Annotated[
         str, typer.Option("--format", metavar="NAME", help="See 'tilth formats'.")
     ] = "coco",
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="FOLDER", help="Name pictures in here relative to it."),
+    ] = None,
     version: Annotated[
         str | None,
         typer.Option("--version", metavar="NAME", help="A version, not the current state."),
@@ -37,18 +41,29 @@ def command(
       tilth export labels.json --format coco --split train
       tilth export labels.json --version before-rebalancing
     """
+    catalogue = open_project(project).catalogue
+    from tilth.data.formats import load_format
     from tilth.data.records import Split
 
-    writer = format_module(format_name)
-    dataset = open_project(project).catalogue.read(task, version=version)
+    writer = load_format(format_name)
+    dataset = catalogue.read(task, version=version)
     if split is not None:
         dataset = dataset.of_split(Split[split.upper()])
-    writer.write(dataset, target)
+    report = writer.write(dataset, target, media_root=images)
     document = {
         "target": target,
         "format": format_name,
-        "num_media": len(dataset.media),
-        "num_annotations": len(dataset.annotations),
+        "num_media": report.num_media,
+        "num_annotations": report.num_annotations,
+        "problems": problem_documents(report.problems),
+        "notes": report.notes,
     }
-    text = f"{len(dataset.media)} pictures, {len(dataset.annotations)} annotations -> {target}"
-    return Outcome(document, lambda: typer.echo(text))
+    return Outcome(document, lambda: _show(document))
+
+
+def _show(document: dict[str, Any]) -> None:
+    typer.echo(
+        f"{document['num_media']} pictures, {document['num_annotations']} annotations "
+        f"-> {document['target']}"
+    )
+    show_problems(document)

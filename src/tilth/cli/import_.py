@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tilth.cli.formats import format_module
 from tilth.cli.options import ProjectOption, QuietOption, TaskOption
 from tilth.cli.outcome import Outcome, table
-from tilth.cli.project import find_project, open_project, shows_progress
-from tilth.cli.verify import verify_media
+from tilth.cli.problems import problem_documents, show_problems
+from tilth.cli.progress import progress_bar
+from tilth.cli.project import open_project
 
 
 def command(
@@ -27,6 +27,14 @@ def command(
         ),
     ] = None,
     task: TaskOption = "detection",
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--origin",
+            metavar="NAME",
+            help="The source of these labels; otherwise the file's name.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first label that is not in order.")
     ] = False,
@@ -42,25 +50,26 @@ def command(
 ) -> Outcome:
     """Bring labelled pictures into the catalogue.
 
-    The pictures stay where they are. Importing the same file twice changes nothing.
+    The pictures stay where they are. Importing the same file twice changes nothing; what was
+    reviewed or edited here is never overwritten. Problems are counted and listed.
 
     \b
     Example:
       tilth import labels.json --format coco --images photos
       tilth import labels.json --strict --verify
     """
-    root = find_project(project)
-    reader = format_module(format_name)
-    dataset, read = reader.read(
-        source, media_root=images or source.parent, strict=strict, on_unknown=on_unknown
-    )
-    opened = open_project(root)
-    report = opened.catalogue.import_dataset(dataset, task=task, origin=str(source.resolve()))
-    problems = [dataclasses.asdict(problem) for problem in (*read.problems, *report.problems)]
+    opened = open_project(project)
+    from tilth.data.formats import load_format
+
+    reader = load_format(format_name)
+    dataset, read = reader.read(source, media_root=images, strict=strict, on_unknown=on_unknown)
+    with progress_bar("importing", len(dataset.annotations), quiet=quiet) as advance:
+        report = opened.import_dataset(
+            dataset, task=task, origin=origin or source.stem, verify=verify, advance=advance
+        )
     document = {"source": source, "format": format_name, **dataclasses.asdict(report)}
-    document["problems"] = problems
-    if verify:
-        document["verified"] = verify_media(opened, task, progress=shows_progress(quiet))
+    document["problems"] = problem_documents((*read.problems, *report.problems))
+    document["notes"] = read.notes
     return Outcome(document, lambda: _show(document))
 
 
@@ -71,8 +80,4 @@ def _show(document: dict[str, Any]) -> None:
         for what in ("media", "annotations")
     ]
     table(("", *outcomes), rows)
-    for problem in document["problems"]:
-        places = "; ".join(problem["examples"])
-        typer.echo(f"{problem['count']} x {problem['kind']} ({problem['action']}): {places}")
-    if "verified" in document:
-        typer.echo(f"{document['verified']} pictures decoded and hashed")
+    show_problems(document)

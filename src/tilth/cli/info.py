@@ -11,6 +11,7 @@ from tilth.cli.outcome import Outcome, table
 from tilth.cli.project import open_project
 
 if TYPE_CHECKING:
+    from tilth.data.catalogue import Catalogue
     from tilth.data.dataset import Dataset
 
 
@@ -31,6 +32,7 @@ def command(task: TaskOption = "detection", project: ProjectOption = None) -> Ou
         "project": opened.root,
         "task": task,
         **_counts(dataset),
+        "measured": _measured(opened.catalogue, dataset),
         "versions": [version.name for version in opened.catalogue.versions()],
         "runs": sorted(folder.name for folder in opened.runs.iterdir() if folder.is_dir()),
     }
@@ -61,13 +63,25 @@ def _counts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _measured(catalogue: Catalogue, dataset: Dataset) -> dict[str, int]:
+    from tilth.curate.measure import BOX_FEATURE_SET, IMAGE_FEATURE_SET
+
+    media, boxes = dataset.media.id, dataset.annotations.id
+    return {
+        "pictures": len(media) - len(catalogue.missing_features(IMAGE_FEATURE_SET, media)),
+        "boxes": len(boxes) - len(catalogue.missing_features(BOX_FEATURE_SET, boxes)),
+    }
+
+
 def _show(document: dict[str, Any]) -> None:
     typer.echo(f"project {document['project']}")
     rows = [
         ("pictures", "", document["num_media"]),
         ("", "derived", document["num_derived"]),
+        ("", "measured", document["measured"]["pictures"]),
         *(("", f"split {name}", n) for name, n in document["media_by_split"].items() if n),
         ("annotations", "", document["num_annotations"]),
+        ("", "measured", document["measured"]["boxes"]),
         *(("", f"class {name}", n) for name, n in document["annotations_by_class"].items()),
         *(("", f"source {name}", n) for name, n in document["annotations_by_source"].items() if n),
         *(("", name, n) for name, n in document["annotations_by_review_state"].items() if n),

@@ -22,7 +22,7 @@ def command(
     """Make a project in a folder.
 
     Writes tilth.toml, the catalogue tilth.db and runs/. A folder that is a project already is
-    left as it is.
+    refused, and left as it is.
 
     \b
     Example:

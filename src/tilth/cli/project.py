@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from tilth.errors import SettingsError
 if TYPE_CHECKING:
     from tilth.data.project import Project
 
-__all__ = ["find_project", "open_project", "shows_progress"]
+__all__ = ["find_project", "open_project"]
 
 MARKER = "tilth.toml"
 
@@ -49,8 +48,3 @@ def open_project(named: Path | None) -> Project:
     from tilth.data.project import Project  # a third of a second; a wrong folder need not wait
 
     return Project.open(root)
-
-
-def shows_progress(quiet: bool) -> bool:
-    """A bar belongs on a terminal only; in a log file it is a thousand lines."""
-    return not quiet and sys.stderr.isatty()

@@ -11,7 +11,8 @@ from tilth import lazy
 from tilth.cli.experiment import experiment_outcome
 from tilth.cli.options import ProjectOption, QuietOption
 from tilth.cli.outcome import Outcome, table
-from tilth.cli.project import find_project, shows_progress
+from tilth.cli.progress import shows_progress
+from tilth.cli.project import find_project
 from tilth.config import read_toml
 
 
