@@ -128,10 +128,13 @@ def _executemany(
     columns: Mapping[str, Column],
     advance: Callable[[int], object] | None,
 ) -> None:
-    for rows in _row_blocks(columns):
-        connection.exec_driver_sql(statement, rows)
+    # Straight to the driver, which takes an iterator: SQLAlchemy wants a list, and a list of a
+    # million tuples is what Python's garbage collector then walks through again and again.
+    driver: Any = connection.connection.driver_connection
+    for count, rows in _row_blocks(columns):
+        driver.executemany(statement, rows)
         if advance is not None:
-            advance(len(rows))
+            advance(count)
 
 
 def _copy(
@@ -146,21 +149,24 @@ def _copy(
         driver.cursor() as cursor,
         cursor.copy(f"COPY {quoted_table} ({names}) FROM STDIN") as copy,
     ):
-        for rows in _row_blocks(columns):
+        for count, rows in _row_blocks(columns):
             for row in rows:
                 copy.write_row(row)
             if advance is not None:
-                advance(len(rows))
+                advance(count)
 
 
-def _row_blocks(columns: Mapping[str, Column]) -> Iterator[list[tuple[Any, ...]]]:
+def _row_blocks(
+    columns: Mapping[str, Column],
+) -> Iterator[tuple[int, Iterator[tuple[Any, ...]]]]:
+    """The number of rows of a block, and the rows."""
     lengths = {len(column) for column in columns.values() if _is_column(column)}  # type: ignore[arg-type]
     if len(lengths) != 1:
         raise ValueError(f"columns of one length expected, got {sorted(lengths)}")
     (length,) = lengths
     for start in range(0, length, _BLOCK):
         stop = min(start + _BLOCK, length)
-        yield list(zip(*(_block(c, start, stop) for c in columns.values()), strict=True))
+        yield stop - start, zip(*(_block(c, start, stop) for c in columns.values()), strict=True)
 
 
 def _is_column(column: Column) -> bool:

@@ -62,20 +62,21 @@ def incoming_labels(
 ) -> Columns:
     """The data set's annotations as columns of the table, but for their ids.
 
-    Sorted by medium and key, so that the one index is filled from left to right.
+    Sorted by medium, so that the one index is filled from left to right.
     """
     labels = dataset.annotations
     media = media_ids[labels.media_index]
-    order = np.lexsort((labels.id, media))
-    repeated = np.zeros(len(order), dtype=np.bool_)
-    repeated[1:] = (np.diff(media[order]) == 0) & (np.diff(labels.id[order]) == 0)
+    by_key = np.lexsort((labels.id, media))
+    twice = (np.diff(media[by_key]) == 0) & (np.diff(labels.id[by_key]) == 0)
+    repeated = by_key[1:][twice]
     problems.add(
         "annotation id that its picture has twice",
         "the first kept",
-        [f"annotation {key}" for key in labels.id[order][repeated][:5]],
-        count=int(repeated.sum()),
+        [f"annotation {key}" for key in labels.id[repeated[:5]].tolist()],
+        count=len(repeated),
     )
-    rows = order[~repeated]
+    rows = np.argsort(media, kind="stable")
+    rows = rows[~np.isin(rows, repeated)] if len(repeated) else rows
     boxes = labels.boxes_xyxy[rows]
     return {
         "media_id": media[rows],

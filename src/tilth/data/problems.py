@@ -40,11 +40,13 @@ class LabelReport:
     Attributes:
         where: the label file.
         problems: in the order in which their kinds were met.
+        notes: what the format or we cannot hold; no fault of any label.
     """
 
     where: str
     num_media: int = 0
     num_annotations: int = 0
+    notes: list[str] = field(default_factory=list)
     _counts: dict[tuple[str, str], list[str]] = field(default_factory=dict, repr=False)
     _totals: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
 
@@ -84,4 +86,4 @@ class LabelReport:
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.num_media} media, {self.num_annotations} annotations"
-        return "\n".join([head, *(f"  {problem}" for problem in self.problems)])
+        return "\n".join([head, *(f"  {line}" for line in (*self.problems, *self.notes))])

@@ -29,7 +29,7 @@ class RaggedBytes(Sequence["bytes | None"]):
     __slots__ = ("data", "offsets")
 
     def __init__(self, data: bytes | memoryview, offsets: NDArray[np.int64]) -> None:
-        self.data = memoryview(data)
+        self.data = data
         self.offsets = offsets
 
     @classmethod
@@ -66,13 +66,14 @@ class RaggedBytes(Sequence["bytes | None"]):
         if isinstance(index, slice):
             return self.take(np.arange(len(self))[index])
         row = range(len(self))[index]
-        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes() or None
+        return bytes(self.data[self.offsets[row] : self.offsets[row + 1]]) or None
 
     def __iter__(self) -> Iterator[bytes | None]:
+        data = self.data
         for start in range(0, len(self), 65_536):  # bounds as plain integers, a block at a time
             bounds = self.offsets[start : start + 65_537].tolist()
             for begin, end in pairwise(bounds):
-                yield self.data[begin:end].tobytes() or None
+                yield bytes(data[begin:end]) or None
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, RaggedBytes):
@@ -97,7 +98,7 @@ class RaggedBytes(Sequence["bytes | None"]):
         start, end = int(self.offsets[0]), int(self.offsets[-1])
         if start == 0 and end == len(self.data):
             return self
-        return RaggedBytes(self.data[start:end], self.offsets - start)
+        return RaggedBytes(memoryview(self.data)[start:end], self.offsets - start)
 
     def take(self, rows: NDArray[np.int64]) -> RaggedBytes:
         """The entries of these rows, in this order."""

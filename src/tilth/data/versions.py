@@ -146,9 +146,9 @@ def _version(row: Any) -> Version:
     )
 
 
-def _columns_of(dataset: Dataset, hashes: list[str | None]) -> dict[str, NDArray[Any] | memoryview]:
+def _columns_of(dataset: Dataset, hashes: list[str | None]) -> dict[str, NDArray[Any]]:
     media, labels = dataset.media, dataset.annotations
-    columns: dict[str, NDArray[Any] | memoryview] = {}
+    columns: dict[str, NDArray[Any]] = {}
     for name in _MEDIA_ARRAYS:
         columns[f"media.{name}"] = getattr(media, name)
     for name in _ANNOTATION_ARRAYS:
@@ -163,15 +163,12 @@ def _columns_of(dataset: Dataset, hashes: list[str | None]) -> dict[str, NDArray
     for name, items in texts.items():
         ragged = RaggedBytes.of(items).packed()
         columns[f"{name}.lengths"] = ragged.lengths
-        columns[f"{name}.data"] = ragged.data
+        columns[f"{name}.data"] = np.frombuffer(ragged.data, dtype=np.uint8)
     return columns
 
 
-def _write_column(
-    connection: Connection, version_id: int, name: str, values: NDArray[Any] | memoryview
-) -> None:
-    array = np.asarray(values)
-    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+def _write_column(connection: Connection, version_id: int, name: str, values: NDArray[Any]) -> None:
+    array = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     data = array.reshape(-1).view(np.uint8).data
     codec = _codec(data)
     for part, start in enumerate(range(0, max(len(data), 1), _PART)):

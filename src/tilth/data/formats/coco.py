@@ -1,0 +1,467 @@
+"""COCO instances JSON: boxes, polygons, run-length masks, crowds.
+
+A box is ``[x, y, width, height]`` from the top left pixel edge; category ids are arbitrary and
+kept; ``area`` is the area of the mask; ``iscrowd`` marks a group. (cocodataset.org, "Data format",
+and the COCO API's `common/maskApi.c`.)
+
+Not kept: ``info`` and ``licenses`` of the file itself, which the report notes. What a file cannot
+hold of ours (splits, sources, review states) is noted when it is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tilth.data import rle
+from tilth.data.atomic import atomic_writer
+from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
+from tilth.data.formats._coco_records import File, Image, read_records
+from tilth.data.problems import LabelReport
+from tilth.data.ragged import RaggedBytes
+from tilth.data.records import Category, Geometry, ReviewState, Source, Split
+from tilth.errors import DataError, EmptyDatasetError, LabelError, PathEscapeError
+
+__all__ = ["read", "write"]
+
+# COCO rounds x, y, width and height to two decimals each: a box at the border may stick out a bit.
+_OUTSIDE_TOLERANCE_PX = 0.011
+_WIDTH_DECIMALS = 9
+
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def read(
+    path: Path,
+    *,
+    media_root: Path | None = None,
+    strict: bool = False,
+    on_unknown: Literal["error", "skip"] = "error",
+) -> tuple[Dataset, LabelReport]:
+    """Read a COCO instances file; the pictures are not opened.
+
+    Args:
+        media_root: the folder that ``file_name`` is relative to; otherwise the file's own.
+        strict: raise at the first problem instead of reporting it.
+        on_unknown: what to do with labels of a category that the file does not define.
+
+    Raises:
+        LabelError: not a COCO file, an unknown category, or any problem when ``strict``.
+        PathEscapeError: a ``file_name`` that leaves ``media_root``.
+        EmptyDatasetError: no pictures in the file.
+    """
+    report = LabelReport(where=str(path))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LabelError(
+            "the label file cannot be read", where=str(path), got=error.strerror
+        ) from error
+    file = read_records(data, report)
+    del data  # the records hold on to it for as long as they need it
+    if not file.images:
+        raise EmptyDatasetError("no pictures in the label file", where=str(path))
+    categories, category_ids = _categories(file.categories, report)
+    media = _media(file.images, (path.parent if media_root is None else media_root), report)
+    annotations = _annotations(file, media, category_ids, on_unknown, report)
+    report.num_media, report.num_annotations = len(media), len(annotations)
+    if strict:
+        report.raise_if_any()
+    return Dataset(categories=categories, media=media, annotations=annotations), report
+
+
+def write(dataset: Dataset, path: Path, *, media_root: Path | None = None) -> LabelReport:
+    """Write a COCO instances file in one step: it is there whole or not at all.
+
+    Args:
+        media_root: ``file_name`` becomes relative to this folder where a picture lies inside it.
+
+    Returns:
+        What the format could not hold.
+
+    Raises:
+        StorageError: the write failed; a file that was there before is unchanged.
+    """
+    report = LabelReport(where=str(path))
+    _note_losses(dataset, report)
+    with atomic_writer(path) as stream:
+        stream.write(b'{"images":[')
+        _write_list(stream, _image_texts(dataset, media_root))
+        stream.write(b'],\n"annotations":[')
+        report.num_annotations = _write_list(stream, _annotation_texts(dataset))
+        stream.write(b'],\n"categories":[')
+        _write_list(stream, map(_category_text, dataset.categories))
+        stream.write(b"]}\n")
+    report.num_media = len(dataset.media)
+    return report
+
+
+def _categories(
+    records: list[dict[str, Any]], report: LabelReport
+) -> tuple[tuple[Category, ...], NDArray[np.int64]]:
+    categories: dict[int, Category] = {}
+    names: set[str] = set()
+    for at, record in enumerate(records):
+        key, name = record.get("id"), record.get("name")
+        if isinstance(key, str) and key.isdigit():
+            key = int(key)
+        if not isinstance(key, int) or not isinstance(name, str):
+            raise LabelError(
+                "a category needs an id and a name",
+                where=f"{report.where}: categories[{at}]",
+                got=str(record)[:80],
+            )
+        if key in categories:
+            report.add("category id that stands twice", "the first kept", [f"{key} '{name}'"])
+            continue
+        if name in names:
+            raise LabelError(
+                "one category name under two ids",
+                where=report.where,
+                got=f"'{name}'",
+                fix="rename one of them, so that labels can be told apart",
+            )
+        names.add(name)
+        categories[key] = Category(
+            name=name, origin_id=key, supercategory=str(record.get("supercategory") or "")
+        )
+    extra = sorted({key for record in records for key in record} - {"id", "name", "supercategory"})
+    if extra:
+        report.notes.append(f"fields of categories were not kept: {', '.join(extra)}")
+    return tuple(categories.values()), np.fromiter(categories, np.int64, len(categories))
+
+
+def _media(images: list[Image], media_root: Path, report: LabelReport) -> MediaColumns:
+    ids = np.fromiter(map(attrgetter("id"), images), np.int64, len(images))
+    rows = _first_of_each(ids, "image id that stands twice", report)
+    root = media_root.resolve()
+    prefix = f"{root.as_posix().rstrip('/')}/"
+    kept = [images[row] for row in rows.tolist()]
+    attributes = RaggedBytes.of([image.attributes() for image in kept])
+    return MediaColumns(
+        id=ids[rows],
+        uri=[_uri(image.file_name, root, prefix, report.where) for image in kept],
+        width=np.fromiter(map(attrgetter("width"), kept), np.int32, len(kept)),
+        height=np.fromiter(map(attrgetter("height"), kept), np.int32, len(kept)),
+        split=np.full(len(kept), Split.NONE, dtype=np.int8),
+        parent_id=np.full(len(kept), -1, dtype=np.int64),
+        attributes=attributes if attributes.lengths.any() else (),
+    )
+
+
+def _first_of_each(ids: NDArray[np.int64], kind: str, report: LabelReport) -> NDArray[np.int64]:
+    """Rows in the order of their ids; of equal ids the first, the others are reported."""
+    order = np.argsort(ids, kind="stable")
+    repeated = np.zeros(len(ids), dtype=np.bool_)
+    repeated[1:] = np.diff(ids[order]) == 0
+    _report_rows(report, kind, "the first kept", ids[order], repeated)
+    return order[~repeated]
+
+
+def _report_rows(
+    report: LabelReport, kind: str, action: str, ids: NDArray[np.int64], bad: NDArray[np.bool_]
+) -> None:
+    examples = [str(key) for key in ids[np.flatnonzero(bad)[:5]].tolist()]
+    report.add(kind, action, examples, count=int(bad.sum()))
+
+
+def _uri(file_name: str, root: Path, prefix: str, where: str) -> str:
+    if _URL.match(file_name):
+        return file_name
+    suspicious = (
+        not file_name
+        or file_name.startswith("/")
+        or ".." in file_name
+        or "\\" in file_name
+        or "\0" in file_name
+        or file_name[1:2] == ":"
+    )
+    if not suspicious:
+        return prefix + file_name
+    path = Path(file_name.replace("\0", "\\"))
+    lexical = Path(root, *_without_parents(path)) if not path.is_absolute() else path
+    escapes = ".." in path.parts or "\\" in str(path) or file_name[1:2] == ":" or not file_name
+    if escapes or not lexical.is_relative_to(root):
+        raise PathEscapeError(
+            "a file_name that leaves the folder of the pictures",
+            where=where,
+            expected=f"a path below {root}, with forward slashes",
+            got=repr(file_name),
+            fix="correct the label file, or name the right folder with --images",
+        )
+    return lexical.as_posix()
+
+
+def _without_parents(path: Path) -> tuple[str, ...]:
+    return tuple(part for part in path.parts if part != "..")
+
+
+def _annotations(
+    file: File,
+    media: MediaColumns,
+    category_ids: NDArray[np.int64],
+    on_unknown: str,
+    report: LabelReport,
+) -> AnnotationColumns:
+    """The labels as columns, checked; the records are emptied on the way to free their memory."""
+    records = file.annotations
+    count = len(records)
+
+    def column(name: str, dtype: Any) -> NDArray[Any]:
+        return np.fromiter(map(attrgetter(name), records), dtype, count)
+
+    ids, image_ids = column("id", np.int64), column("image_id", np.int64)
+    category, iscrowd = column("category_id", np.int64), column("iscrowd", np.int64)
+    area, score = column("area", np.float64), column("score", np.float32)
+    bboxes = chain.from_iterable(map(attrgetter("bbox"), records))
+    boxes = np.fromiter(bboxes, np.float64, 4 * count).reshape(-1, 4)
+    media_index = _rows_of(media.id, image_ids)
+    category_index = _rows_of(category_ids, category)
+    keep = _usable(ids, media_index, category_index, category, boxes, on_unknown, report)
+    rows = np.flatnonzero(keep)
+    rows = rows[np.sort(_first_of_each(ids[rows], "annotation id that stands twice", report))]
+    rows = rows[np.argsort(media_index[rows], kind="stable")]
+    boxes_xyxy = boxes[rows]
+    boxes_xyxy[:, 2:] += boxes_xyxy[:, :2]
+    kept = [records[row] for row in rows.tolist()]
+    records.clear()
+    attributes = RaggedBytes.of([record.attributes() for record in kept])
+    segmentation = _packed([record.segmentation for record in kept])
+    del kept
+    geometry, segmentation = _geometry(segmentation)
+    _report_outside(media, media_index[rows], boxes_xyxy, ids[rows], report)
+    return AnnotationColumns(
+        id=ids[rows],
+        media_index=media_index[rows],
+        category_index=category_index[rows],
+        boxes_xyxy=boxes_xyxy,
+        area=_filled_area(area[rows], boxes[rows], geometry, segmentation),
+        is_crowd=iscrowd[rows] != 0,
+        score=score[rows],
+        source=np.full(len(rows), Source.HUMAN, dtype=np.uint8),
+        review_state=np.full(len(rows), ReviewState.UNREVIEWED, dtype=np.uint8),
+        geometry=geometry,
+        segmentation=segmentation,
+        attributes=attributes,
+    )
+
+
+def _packed(texts: list[msgspec.Raw]) -> RaggedBytes:
+    """Copied out of the label file, which can be let go then."""
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    lengths = (memoryview(text).nbytes for text in texts)
+    np.cumsum(np.fromiter(lengths, np.int64, len(texts)), out=offsets[1:])
+    return RaggedBytes(b"".join(texts), offsets)
+
+
+def _rows_of(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The row of each wanted id among the known ones, -1 where it is unknown."""
+    if not len(known):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    order = np.argsort(known, kind="stable")
+    at = np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)
+    rows = order[at]
+    return np.where(known[rows] == wanted, rows, -1)
+
+
+def _usable(
+    ids: NDArray[np.int64],
+    media_index: NDArray[np.int64],
+    category_index: NDArray[np.int64],
+    category: NDArray[np.int64],
+    boxes: NDArray[np.float64],
+    on_unknown: str,
+    report: LabelReport,
+) -> NDArray[np.bool_]:
+    """bool [m]: what can be used; the rest is reported under its first fault."""
+    unknown = category_index < 0
+    if unknown.any() and on_unknown == "error":
+        row = int(np.flatnonzero(unknown)[0])
+        raise LabelError(
+            f"category {category[row]} is not among the file's categories",
+            where=f"{report.where}: annotation {ids[row]} ({int(unknown.sum())} such labels)",
+            fix="add the category to the file, or pass --on-unknown skip",
+        )
+    finite = np.isfinite(boxes).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        empty = (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)
+    keep = np.ones(len(ids), dtype=np.bool_)
+    for kind, bad in (
+        ("label of a picture that the file does not have", media_index < 0),
+        ("label of an unknown category", unknown),
+        ("box with a number that is not finite", ~finite),
+        ("box without area", empty),
+    ):
+        _report_rows(report, kind, "left out", ids, bad & keep)
+        keep &= ~bad
+    return keep
+
+
+def _report_outside(
+    media: MediaColumns,
+    media_index: NDArray[np.int64],
+    boxes_xyxy: NDArray[np.float64],
+    ids: NDArray[np.int64],
+    report: LabelReport,
+) -> None:
+    width, height = media.width[media_index], media.height[media_index]
+    outside = (boxes_xyxy[:, :2] < -_OUTSIDE_TOLERANCE_PX).any(axis=1)
+    outside |= (width > 0) & (boxes_xyxy[:, 2] > width + _OUTSIDE_TOLERANCE_PX)
+    outside |= (height > 0) & (boxes_xyxy[:, 3] > height + _OUTSIDE_TOLERANCE_PX)
+    _report_rows(report, "box that reaches outside its picture", "kept as it is", ids, outside)
+
+
+def _geometry(segmentation: RaggedBytes) -> tuple[NDArray[np.uint8], RaggedBytes]:
+    """What each segmentation is, from its first byte; empty ones become None."""
+    lengths = segmentation.lengths
+    first = np.zeros(len(lengths), dtype=np.uint8)
+    some = lengths > 0
+    buffer = np.frombuffer(segmentation.data, dtype=np.uint8)
+    first[some] = buffer[segmentation.offsets[:-1][some]]
+    geometry = np.full(len(lengths), Geometry.BOX, dtype=np.uint8)
+    geometry[first == ord("[")] = Geometry.POLYGON
+    geometry[first == ord("{")] = Geometry.RLE
+    # `[]`, `[[]]` and null say that there is no mask; no real polygon is that short.
+    short = np.flatnonzero(some & ((lengths < 10) | (first == ord("n"))))
+    hollow = [row for row in short.tolist() if not _has_points(segmentation[row])]
+    if not hollow:
+        return geometry, segmentation
+    geometry[hollow] = Geometry.BOX
+    items = list(segmentation)
+    for row in hollow:
+        items[row] = None
+    return geometry, RaggedBytes.of(items)
+
+
+def _has_points(segmentation: bytes | None) -> bool:
+    parts = msgspec.json.decode(segmentation or b"null")
+    return isinstance(parts, list) and any(parts)
+
+
+def _filled_area(
+    area: NDArray[np.float64],
+    boxes_xywh: NDArray[np.float64],
+    geometry: NDArray[np.uint8],
+    segmentation: RaggedBytes,
+) -> NDArray[np.float64]:
+    """The area that the file gives, else that of the mask, the polygons or the box."""
+    missing = ~np.isfinite(area)
+    area = np.where(missing, boxes_xywh[:, 2] * boxes_xywh[:, 3], area)
+    for row in np.flatnonzero(missing & (geometry != Geometry.BOX)).tolist():
+        text = segmentation[row] or b""
+        try:
+            if geometry[row] == Geometry.RLE:
+                area[row] = rle.area(rle.from_json(text)[0])
+            else:
+                area[row] = sum(map(_polygon_area, msgspec.json.decode(text)))
+        except (DataError, TypeError, ValueError):
+            continue  # a mask that cannot be read: the box's area stands
+    return area
+
+
+def _polygon_area(part: list[float]) -> float:
+    x, y = np.asarray(part[0::2]), np.asarray(part[1::2])
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2  # shoelace formula
+
+
+def _note_losses(dataset: Dataset, report: LabelReport) -> None:
+    labels, media = dataset.annotations, dataset.media
+    losses = {
+        "splits": bool((media.split != Split.NONE).any()),
+        "parents of derived pictures": bool((media.parent_id >= 0).any()),
+        "sources of labels": bool((labels.source != Source.HUMAN).any()),
+        "review states": bool((labels.review_state != ReviewState.UNREVIEWED).any()),
+    }
+    lost = [name for name, present in losses.items() if present]
+    if lost:
+        report.notes.append(f"COCO cannot hold: {', '.join(lost)}")
+    _report_rows(
+        report,
+        "label of a whole picture, without a box",
+        "left out",
+        labels.id,
+        labels.geometry == Geometry.LABEL,
+    )
+
+
+def _write_list(stream: BinaryIO, texts: Iterator[bytes]) -> int:
+    count = 0
+    for count, text in enumerate(texts, start=1):
+        stream.write(b"\n" if count == 1 else b",\n")
+        stream.write(text)
+    return count
+
+
+def _image_texts(dataset: Dataset, media_root: Path | None) -> Iterator[bytes]:
+    media = dataset.media
+    prefix = "" if media_root is None else f"{media_root.resolve().as_posix().rstrip('/')}/"
+    attributes = media.attributes if len(media.attributes) else [None] * len(media)
+    for key, uri, width, height, extra in zip(
+        media.id.tolist(),
+        media.uri,
+        media.width.tolist(),
+        media.height.tolist(),
+        attributes,
+        strict=True,
+    ):
+        name = msgspec.json.encode(uri.removeprefix(prefix))
+        text = b'{"id":%d,"file_name":%b,"width":%d,"height":%d' % (key, name, width, height)
+        yield text + _rest(extra)
+
+
+def _annotation_texts(dataset: Dataset) -> Iterator[bytes]:
+    labels = dataset.annotations
+    category_ids = np.array([c.origin_id for c in dataset.categories], dtype=np.int64)
+    corners = labels.boxes_xyxy
+    # Nine decimals: x + width was rounded once; this gives back the width that the file had.
+    sizes = np.round(corners[:, 2:] - corners[:, :2], _WIDTH_DECIMALS)
+    boxes = np.concatenate([corners[:, :2], sizes], axis=1)
+    for key, media_row, category, box, area, crowd, score, geometry, shape, extra in zip(
+        labels.id.tolist(),
+        labels.media_index.tolist(),
+        labels.category_index.tolist(),
+        boxes.tolist(),
+        labels.area.tolist(),
+        labels.is_crowd.tolist(),
+        labels.score.tolist(),
+        labels.geometry.tolist(),
+        labels.segmentation,
+        labels.attributes,
+        strict=True,
+    ):
+        if geometry == Geometry.LABEL:
+            continue
+        yield b'{"id":%d,"image_id":%d,"category_id":%d,"bbox":%b,"area":%b,"iscrowd":%d%b%b' % (
+            key,
+            dataset.media.id[media_row],
+            category_ids[category],
+            msgspec.json.encode(box),
+            msgspec.json.encode(area),
+            crowd,
+            b',"segmentation":' + (shape or b"[]"),
+            (b"" if score != score else b',"score":%b' % msgspec.json.encode(score)) + _rest(extra),
+        )
+
+
+def _rest(attributes: bytes | None) -> bytes:
+    """The end of an object: the members of another one, and the brace."""
+    inside = (attributes or b"{}").strip()[1:-1].strip()
+    return b"," + inside + b"}" if inside else b"}"
+
+
+def _category_text(category: Category) -> bytes:
+    return msgspec.json.encode(
+        {
+            "id": category.origin_id,
+            "name": category.name,
+            "supercategory": category.supercategory,
+        }
+    )
