@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tilth.cli.options import ProjectOption, SeedOption, TaskOption
+from tilth.cli.options import ProjectOption, QuietOption, SeedOption, TaskOption
 from tilth.cli.outcome import Outcome, table
+from tilth.cli.progress import spinner
 from tilth.cli.project import open_project
 from tilth.errors import EmptyDatasetError, SettingsError
 
@@ -31,6 +32,7 @@ def command(
     seed: SeedOption = 0,
     task: TaskOption = "detection",
     project: ProjectOption = None,
+    quiet: QuietOption = False,
 ) -> Outcome:
     """Group the boxes by how they look.
 
@@ -55,9 +57,10 @@ def command(
     to_fit = np.isin(ids, dataset.annotations.id[_annotations_to_fit(dataset)])
     if not to_fit.any():
         raise EmptyDatasetError("no box is measured", where=f"task '{task}'", fix="tilth metrics")
-    found = cluster(features[to_fit], number, seed=seed)
-    labels = found.assign(features)
-    coordinates = project_2d(found.standardise(features), projection, seed=seed)
+    with spinner("clustering", quiet=quiet):
+        found = cluster(features[to_fit], number, seed=seed)
+        labels = found.assign(features)
+        coordinates = project_2d(found.standardise(features), projection, seed=seed)
     catalogue.write_features(
         CLUSTER_SET, ["cluster"], "annotation", ids, labels[:, None].astype(np.float64)
     )

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tilth.cli.options import ProjectOption, TaskOption
+from tilth.cli.options import ProjectOption, QuietOption, TaskOption
 from tilth.cli.outcome import Outcome
 from tilth.cli.problems import problem_documents, show_problems
+from tilth.cli.progress import spinner
 from tilth.cli.project import open_project
 
 
@@ -31,6 +32,7 @@ def command(
     ] = None,
     task: TaskOption = "detection",
     project: ProjectOption = None,
+    quiet: QuietOption = False,
 ) -> Outcome:
     """Write the labels to a file in a known format.
 
@@ -46,10 +48,11 @@ def command(
     from tilth.data.records import Split
 
     writer = load_format(format_name)
-    dataset = catalogue.read(task, version=version)
-    if split is not None:
-        dataset = dataset.of_split(Split[split.upper()])
-    report = writer.write(dataset, target, media_root=images)
+    with spinner(f"writing {target.name}", quiet=quiet):
+        dataset = catalogue.read(task, version=version)
+        if split is not None:
+            dataset = dataset.of_split(Split[split.upper()])
+        report = writer.write(dataset, target, media_root=images)
     document = {
         "target": target,
         "format": format_name,

@@ -11,7 +11,7 @@ import typer
 from tilth.cli.options import ProjectOption, QuietOption, TaskOption
 from tilth.cli.outcome import Outcome, table
 from tilth.cli.problems import problem_documents, show_problems
-from tilth.cli.progress import progress_bar
+from tilth.cli.progress import progress_bar, spinner
 from tilth.cli.project import open_project
 
 
@@ -62,7 +62,8 @@ def command(
     from tilth.data.formats import load_format
 
     reader = load_format(format_name)
-    dataset, read = reader.read(source, media_root=images, strict=strict, on_unknown=on_unknown)
+    with spinner(f"reading {source.name}", quiet=quiet):
+        dataset, read = reader.read(source, media_root=images, strict=strict, on_unknown=on_unknown)
     with progress_bar("importing", len(dataset.annotations), quiet=quiet) as advance:
         report = opened.import_dataset(
             dataset, task=task, origin=origin or source.stem, verify=verify, advance=advance

@@ -84,7 +84,11 @@ def _show(document: dict[str, Any]) -> None:
         ("", "measured", document["measured"]["boxes"]),
         *(("", f"class {name}", n) for name, n in document["annotations_by_class"].items()),
         *(("", f"source {name}", n) for name, n in document["annotations_by_source"].items() if n),
-        *(("", name, n) for name, n in document["annotations_by_review_state"].items() if n),
+        *(
+            ("", f"review {name}", n)
+            for name, n in document["annotations_by_review_state"].items()
+            if n
+        ),
     ]
     table(("", "", "count"), rows)
     for name in ("versions", "runs"):

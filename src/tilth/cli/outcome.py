@@ -44,12 +44,14 @@ class Outcome:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
     """Print a table; columns whose cells are all numbers are set to the right."""
+    if title:  # rich would fold a title to the width of its table
+        typer.secho(title, bold=True)
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float) for row in rows)
         grid.add_column(column, justify="right" if numeric else "left", overflow="fold")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
-__all__ = ["progress_bar", "shows_progress"]
+__all__ = ["progress_bar", "shows_progress", "spinner"]
 
 
 def shows_progress(quiet: bool) -> bool:
@@ -28,3 +29,12 @@ def progress_bar(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         line = progress.add_task(description, total=total)
         yield lambda rows: progress.advance(line, rows)
+
+
+def spinner(description: str, *, quiet: bool) -> AbstractContextManager[Any]:
+    """For one long step whose end cannot be told."""
+    if not shows_progress(quiet):
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(description)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tilth.cli.options import ProjectOption, TaskOption
+from tilth.cli.options import ProjectOption, QuietOption, TaskOption
 from tilth.cli.outcome import Outcome, table
+from tilth.cli.progress import spinner
 from tilth.cli.project import open_project
 from tilth.errors import DataError
 
@@ -27,7 +28,10 @@ NameArgument = Annotated[str, typer.Argument(help="The version.")]
 
 
 def create(
-    name: NameArgument, task: TaskOption = "detection", project: ProjectOption = None
+    name: NameArgument,
+    task: TaskOption = "detection",
+    project: ProjectOption = None,
+    quiet: QuietOption = False,
 ) -> Outcome:
     """Name the data as it is now.
 
@@ -35,7 +39,10 @@ def create(
     Example:
       tilth version create before-rebalancing
     """
-    return _outcome([open_project(project).catalogue.create_version(name, task)])
+    catalogue = open_project(project).catalogue
+    with spinner("hashing every label", quiet=quiet):
+        made = catalogue.create_version(name, task)
+    return _outcome([made])
 
 
 def list_(project: ProjectOption = None) -> Outcome:
