@@ -151,6 +151,6 @@ def test_state_that_would_run_code_is_refused(tmp_path):
     _save(tmp_path / "c", 1)
     found = newest_checkpoint(tmp_path / "c", run="a")
     torch.save(Payload(), found.folder / "state.pt")
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         restore(found, {"model": network()})
     assert not (tmp_path / "owned").exists()
