@@ -78,8 +78,9 @@ def image_metrics(image_rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     _require_rgb(image_rgb)
     height, width = image_rgb.shape[:2]
     planes = _scratch.planes(height, width)
-    means, stds, difference_vars = _channel_moments(image_rgb, planes[:3])
-    grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY, dst=planes[3])
+    means, stds, difference_vars = _channel_moments(image_rgb, planes)
+    # The channels are done with; writing over one of them keeps the pass inside the cache.
+    grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY, dst=planes[0])
     level = _halved_until(np.asarray(grey, dtype=np.uint8), WORKING_LONGEST_SIDE)
     counts = grey_counts(level)
     laplacian_std = cv2.meanStdDev(cv2.Laplacian(level, cv2.CV_16S, ksize=3))[1].item()
@@ -133,12 +134,12 @@ class _Scratch(threading.local):
         self._planes: list[NDArray[np.uint8]] = []
 
     def planes(self, height: int, width: int) -> list[NDArray[np.uint8]]:
-        """Four uint8 [h, w] arrays, valid until the next call from this thread."""
+        """Three uint8 [h, w] arrays, valid until the next call from this thread."""
         if not self._planes or self._planes[0].shape != (height, width):
-            size = 4 * height * width
+            size = 3 * height * width
             if self._memory.size < size:
                 self._memory = np.empty(size, np.uint8)
-            self._planes = list(self._memory[:size].reshape(4, height, width))
+            self._planes = list(self._memory[:size].reshape(3, height, width))
         return self._planes
 
 

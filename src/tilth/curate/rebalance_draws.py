@@ -22,7 +22,7 @@ from tilth.data.records import Split
 from tilth.errors import DataError
 from tilth.seeding import derive_seed, generator
 
-__all__ = ["JPEG_QUALITY", "Copy", "draw_copies", "folder_of"]
+__all__ = ["Copy", "draw_copies", "folder_of"]
 
 JPEG_QUALITY = 95
 MAX_DRAWS = 10  # tries to keep at least one object of a picture that has some
