@@ -70,6 +70,10 @@ class Spread:
             runs=len(measured),
         )
 
+    def lies_above(self, other: Spread) -> bool:
+        """Whether every measured value here is above every one of ``other``."""
+        return self.low is not None and other.high is not None and self.low > other.high
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeedScore:
