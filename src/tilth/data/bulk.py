@@ -16,7 +16,7 @@ from tilth.data.ragged import RaggedBytes
 
 __all__ = ["insert_columns", "next_id", "read_columns", "rows_where_in", "upsert_columns"]
 
-Column = NDArray[Any] | Sequence[Any] | int | float | str | None
+Column = NDArray[Any] | Sequence[Any] | int | None
 """A column to write: an array, a sequence, or one value for all rows."""
 
 _BLOCK = 20_000  # rows: a few MB of Python objects at a time
@@ -113,9 +113,18 @@ def next_id(connection: Connection, table: sa.Table) -> int:
 def _insert_statement(
     connection: Connection, table: sa.Table, columns: Mapping[str, Column]
 ) -> str:
+    """SQLite's statement; values that all rows share stand in it and are not bound a row."""
     names = ", ".join(_quoted(connection, name) for name in columns)
-    marks = ", ".join("?" * len(columns))
+    marks = ", ".join("?" if _is_column(c) else _literal(c) for c in columns.values())
     return f"INSERT INTO {_quoted(connection, table.name)} ({names}) VALUES ({marks})"
+
+
+def _literal(value: Column) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, int):
+        return str(int(value))
+    raise TypeError(f"a shared value is an integer or None, not {type(value).__name__}")
 
 
 def _quoted(connection: Connection, name: str) -> str:
@@ -131,7 +140,7 @@ def _executemany(
     # Straight to the driver, which takes an iterator: SQLAlchemy wants a list, and a list of a
     # million tuples is what Python's garbage collector then walks through again and again.
     driver: Any = connection.connection.driver_connection
-    for count, rows in _row_blocks(columns):
+    for count, rows in _row_blocks({n: c for n, c in columns.items() if _is_column(c)}):
         driver.executemany(statement, rows)
         if advance is not None:
             advance(count)

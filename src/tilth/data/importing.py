@@ -90,11 +90,12 @@ def import_dataset(
     media = _match_media(connection, dataset, parents, transforms, problems)
     _cover(connection, task_id, media.ids)
     origin_id = _origin_id(connection, task_id, origin)
-    labels = incoming_labels(dataset, media.ids, category_ids, task_id, origin_id, problems)
-    if media.found.any():
-        outcome = merge_labels(connection, labels, media.ids[media.found], advance=advance)
+    labels = incoming_labels(dataset, media.ids, category_ids, problems)
+    known = media.ids[media.found]
+    if len(known):
+        outcome = merge_labels(connection, labels, task_id, origin_id, known, advance=advance)
     else:
-        outcome = insert_labels(connection, labels, advance=advance)
+        outcome = insert_labels(connection, labels, task_id, origin_id, advance=advance)
     return ImportReport(
         task=task,
         media_added=media.added,
@@ -267,16 +268,16 @@ def _find_media(
 def _new_media_ids(connection: Connection, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
     """The label file's own ids while they are free, so that exports and submissions keep them."""
     table = schema.media
-    free = len(np.unique(wanted)) == len(wanted) and bool((wanted >= 0).all())
-    if free and len(wanted):
+    start = next_id(connection, table)
+    if not len(wanted) or (wanted < 0).any() or len(np.unique(wanted)) < len(wanted):
+        return np.arange(start, start + len(wanted), dtype=np.int64)
+    if start > 1 and wanted.min() < start:
         (taken,) = rows_where_in(
             connection, sa.select(table.c.id), table.c.id, wanted.tolist(), ["int64"]
         )
-        free = not len(taken)
-    if free:
-        return wanted
-    start = next_id(connection, table)
-    return np.arange(start, start + len(wanted), dtype=np.int64)
+        if len(taken):
+            return np.arange(start, start + len(wanted), dtype=np.int64)
+    return wanted
 
 
 def _insert_media(

@@ -56,11 +56,9 @@ def incoming_labels(
     dataset: Dataset,
     media_ids: NDArray[np.int64],
     category_ids: NDArray[np.int64],
-    task_id: int,
-    origin_id: int,
     problems: LabelReport,
 ) -> Columns:
-    """The data set's annotations as columns of the table, but for their ids.
+    """The data set's annotations as columns of the table, but for ids, task, origin and revision.
 
     Sorted by medium, so that the one index is filled from left to right.
     """
@@ -80,11 +78,8 @@ def incoming_labels(
     boxes = labels.boxes_xyxy[rows]
     return {
         "media_id": media[rows],
-        "task_id": np.full(len(rows), task_id, dtype=np.int64),
         "category_id": category_ids[labels.category_index[rows]],
-        "origin_id": np.full(len(rows), origin_id, dtype=np.int64),
         "origin_key": labels.id[rows],
-        "revision": np.zeros(len(rows), dtype=np.int64),
         **{name: boxes[:, i] for i, name in enumerate(("x0", "y0", "x1", "y1"))},
         "area": labels.area[rows],
         "is_crowd": labels.is_crowd[rows].astype(np.int8),
@@ -98,20 +93,30 @@ def incoming_labels(
 
 
 def insert_labels(
-    connection: Connection, labels: Columns, *, advance: Callable[[int], object] | None = None
+    connection: Connection,
+    labels: Columns,
+    task_id: int,
+    origin_id: int,
+    *,
+    advance: Callable[[int], object] | None = None,
 ) -> LabelOutcome:
     """Insert annotations of which none is in the catalogue yet."""
     count = len(labels["media_id"])
     if count:
         start = next_id(connection, schema.annotations)
         ids = np.arange(start, start + count, dtype=np.int64)
-        insert_columns(connection, schema.annotations, {"id": ids, **labels}, advance=advance)
+        shared = {"task_id": task_id, "origin_id": origin_id, "revision": 0}
+        insert_columns(
+            connection, schema.annotations, {"id": ids, **shared, **labels}, advance=advance
+        )
     return LabelOutcome(added=count)
 
 
 def merge_labels(
     connection: Connection,
     labels: Columns,
+    task_id: int,
+    origin_id: int,
     known_media: NDArray[np.int64],
     *,
     advance: Callable[[int], object] | None = None,
@@ -121,7 +126,7 @@ def merge_labels(
     Args:
         known_media: catalogue ids of the media that were there before.
     """
-    stored = _stored(connection, labels, np.unique(known_media))
+    stored = _stored(connection, origin_id, np.unique(known_media))
     at = {
         key: row
         for row, key in enumerate(
@@ -136,7 +141,8 @@ def merge_labels(
     changed = old[differs & ~reviewed]
     if len(changed):
         _update(connection, stored["id"][match[changed]], _take(labels, changed))
-    inserted = insert_labels(connection, _take(labels, new), advance=advance)
+    fresh = _take(labels, new)
+    inserted = insert_labels(connection, fresh, task_id, origin_id, advance=advance)
     return LabelOutcome(
         added=inserted.added,
         updated=len(changed),
@@ -200,14 +206,12 @@ def update_boxes(
         raise DataError("an annotation that the catalogue does not have", got=f"{annotation_ids}")
 
 
-def _stored(connection: Connection, labels: Columns, media_ids: NDArray[np.int64]) -> Columns:
+def _stored(connection: Connection, origin_id: int, media_ids: NDArray[np.int64]) -> Columns:
     """The annotations that the catalogue has of these media from the same origin."""
     table = schema.annotations
     names = {"id": "int64", "media_id": "int64", "origin_key": "int64", "review_state": "int8"}
     dtypes = names | _CONTENT
-    query = sa.select(*(table.c[name] for name in dtypes))
-    if len(labels["origin_id"]):
-        query = query.where(table.c.origin_id == int(labels["origin_id"][0]))
+    query = sa.select(*(table.c[name] for name in dtypes)).where(table.c.origin_id == origin_id)
     columns = rows_where_in(
         connection, query, table.c.media_id, media_ids.tolist(), list(dtypes.values())
     )

@@ -233,7 +233,10 @@ def _annotations(
     boxes_xyxy[:, 2:] += boxes_xyxy[:, :2]
     kept = [records[row] for row in rows.tolist()]
     records.clear()
-    attributes = RaggedBytes.of([record.attributes() for record in kept])
+    beyond = any(map(attrgetter("extra"), kept))
+    attributes = RaggedBytes.empty(len(kept))
+    if beyond:
+        attributes = RaggedBytes.of([record.attributes() for record in kept])
     segmentation = _packed([record.segmentation for record in kept])
     del kept
     geometry, segmentation = _geometry(segmentation)
