@@ -1,0 +1,63 @@
+"""Read boxes out of a detection head's map: a grid of cells, a few anchors in each.
+
+Source: Bochkovskiy, Wang, Liao, 2020, YOLOv4: Optimal Speed and Accuracy of Object Detection,
+    arXiv 2004.10934v1 (section 3.4, "eliminate grid sensitivity"); box parameters from Redmon,
+    Farhadi, 2018, YOLOv3, arXiv 1804.02767v1 (section 2.1).
+Follows: section 2.1 and section 3.4 -> `decode_map`.
+Symbols: raw_map = t_x t_y t_w t_h t_o and class logits, channel-wise per anchor; stride = pixels
+    per cell; anchors = p_w p_h in pixels; grid_scale = the factor above 1 of section 3.4, Darknet's
+    scale_x_y.
+Differs: exp(t_w) and exp(t_h) are cut at exp(8), so that a wild step of training gives a very large
+    box instead of infinity.
+Checked by: `test_decode_matches_plain_twin`, `test_centre_reaches_the_cell_border`
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["DecodedMap", "decode_map"]
+
+MAX_LOG_SCALE = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedMap:
+    """One head's predictions in float32, for every picture, anchor and cell.
+
+    Attributes:
+        boxes_xyxy: [b, a, h, w, 4] pixels of the network's input.
+        objectness_logits: [b, a, h, w].
+        class_logits: [b, a, h, w, c].
+    """
+
+    boxes_xyxy: Float[Tensor, "b a h w 4"]
+    objectness_logits: Float[Tensor, "b a h w"]
+    class_logits: Float[Tensor, "b a h w c"]
+
+
+def decode_map(
+    raw_map: Float[Tensor, "b channels h w"],
+    anchors: Sequence[tuple[float, float]],
+    *,
+    stride: int,
+    grid_scale: float,
+) -> DecodedMap:
+    """Boxes and logits of one head, in float32 whatever the map's precision."""
+    batch, _, height, width = raw_map.shape
+    raw = raw_map.float().unflatten(1, (len(anchors), -1)).movedim(2, -1)
+    columns = torch.arange(width, device=raw.device, dtype=torch.float32)
+    rows = torch.arange(height, device=raw.device, dtype=torch.float32)
+    cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+    offset = grid_scale * raw[..., 0:2].sigmoid() - (grid_scale - 1) / 2  # section 3.4
+    centre = (cells + offset) * stride
+    anchor_sizes = raw.new_tensor(list(anchors))[:, None, None, :]
+    half = anchor_sizes * raw[..., 2:4].clamp(max=MAX_LOG_SCALE).exp() / 2  # section 2.1
+    return DecodedMap(
+        boxes_xyxy=torch.cat([centre - half, centre + half], dim=-1),
+        objectness_logits=raw[..., 4],
+        class_logits=raw[..., 5:],
+    )
