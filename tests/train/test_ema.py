@@ -59,3 +59,15 @@ def test_shared_weight_is_averaged_once():
     average.update(10)
     torch.testing.assert_close(average.model[0].weight, start + 0.5)
     assert average.model[0].weight is average.model[1].weight
+
+
+def test_follows_a_model_whose_parameters_were_given_new_storage():
+    model = torch.nn.Linear(2, 2)
+    average = MovingAverage(model, decay=0.5)
+    start = model.weight.detach().clone()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()  # what Module.to does on another device
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    average.update(10)
+    torch.testing.assert_close(average.model.weight, start + 0.5)

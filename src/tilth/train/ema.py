@@ -52,4 +52,6 @@ def _paired_tensors(
         if source.is_floating_point() == floating
     }
     targets = [target for target, _ in pairs.values()]
-    return targets, [source.detach() for _, source in pairs.values()]
+    # The parameters themselves, not detached views: moving a module to a device gives its
+    # parameters new storage, and a view would go on showing the old one.
+    return targets, [source for _, source in pairs.values()]
