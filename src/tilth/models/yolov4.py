@@ -31,17 +31,16 @@ from tilth.models.cspdarknet import (
     TinyBackbone,
     stem_channels,
 )
-from tilth.ops.anchor_grid import decode_map
+from tilth.ops.anchor_grid import Anchors, decode_map
 from tilth.ops.nms import non_maximum_suppression
 
 __all__ = ["YoloV4", "detect"]
 
 Variant = Literal["yolov4", "yolov4-tiny"]
-HeadAnchors = Sequence[Sequence[tuple[float, float]]]
 
 # In the order of the heads. The tiny file's smallest anchor (10, 14) belongs to no head and
 # (81, 82) to both: its masks are 3,4,5 and 1,2,3.
-ANCHORS: dict[str, HeadAnchors] = {
+ANCHORS: dict[str, Sequence[Anchors]] = {
     "yolov4": (
         ((12, 16), (19, 36), (40, 28)),
         ((36, 75), (76, 55), (72, 146)),
@@ -148,7 +147,7 @@ class YoloV4(nn.Module):
         variant: Variant = "yolov4",
         width: float = 1.0,
         depth: float = 1.0,
-        anchors: HeadAnchors | None = None,
+        anchors: Sequence[Anchors] | None = None,
         act: Activation | None = None,
     ) -> None:
         super().__init__()
@@ -262,11 +261,10 @@ def _head(channels_in: int, hidden: int, num_anchors: int, num_classes: int) -> 
     # Boxes start as the anchors themselves, scores as their priors (Lin et al., 2017, focal loss,
     # section 3.3): the many cells without an object do not swamp the first steps.
     nn.init.normal_(last.weight, std=0.01)
-    with torch.no_grad():
-        bias = torch.zeros(num_anchors, 5 + num_classes)
-        bias[:, 4] = _logit(OBJECT_PRIOR)
-        bias[:, 5:] = _logit(1 / max(2, num_classes))
-        last.bias.copy_(bias.flatten())
+    bias = torch.zeros(num_anchors, 5 + num_classes)
+    bias[:, 4] = _logit(OBJECT_PRIOR)
+    bias[:, 5:] = _logit(1 / max(2, num_classes))
+    last.bias = nn.Parameter(bias.flatten())
     return nn.Sequential(ConvUnit(channels_in, hidden, 3), last)
 
 
@@ -275,7 +273,7 @@ def _logit(probability: float) -> float:
 
 
 def _refuse_unusable(
-    num_classes: int, variant: str, width: float, depth: float, anchors: HeadAnchors | None
+    num_classes: int, variant: str, width: float, depth: float, anchors: Sequence[Anchors] | None
 ) -> None:
     if variant not in ANCHORS:
         raise SettingsError(
@@ -298,6 +296,6 @@ def _refuse_unusable(
     if anchors is not None and (len(anchors) != heads or not all(anchors)):
         raise SettingsError(
             "the anchors do not fit the heads",
-            expected=f"{heads} lists of (width, height), in the order of strides {STRIDES[variant]}",
+            expected=f"{heads} lists of (width, height), for strides {STRIDES[variant]}",
             got=f"{len(anchors)} lists of {[len(head) for head in anchors]} anchors",
         )

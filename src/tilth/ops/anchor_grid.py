@@ -19,7 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["DecodedMap", "decode_map"]
+__all__ = ["Anchors", "DecodedMap", "decode_map"]
+
+# One head's pairs of width and height, in pixels of the network's input.
+Anchors = Sequence[Sequence[float | int]]
 
 MAX_LOG_SCALE = 8.0
 
@@ -41,20 +44,20 @@ class DecodedMap:
 
 def decode_map(
     raw_map: Float[Tensor, "b channels h w"],
-    anchors: Sequence[tuple[float, float]],
+    anchors: Anchors,
     *,
     stride: int,
     grid_scale: float,
 ) -> DecodedMap:
     """Boxes and logits of one head, in float32 whatever the map's precision."""
-    batch, _, height, width = raw_map.shape
+    height, width = raw_map.shape[-2:]
     raw = raw_map.float().unflatten(1, (len(anchors), -1)).movedim(2, -1)
     columns = torch.arange(width, device=raw.device, dtype=torch.float32)
     rows = torch.arange(height, device=raw.device, dtype=torch.float32)
     cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
     offset = grid_scale * raw[..., 0:2].sigmoid() - (grid_scale - 1) / 2  # section 3.4
     centre = (cells + offset) * stride
-    anchor_sizes = raw.new_tensor(list(anchors))[:, None, None, :]
+    anchor_sizes = raw.new_tensor([list(pair) for pair in anchors])[:, None, None, :]
     half = anchor_sizes * raw[..., 2:4].clamp(max=MAX_LOG_SCALE).exp() / 2  # section 2.1
     return DecodedMap(
         boxes_xyxy=torch.cat([centre - half, centre + half], dim=-1),

@@ -103,9 +103,8 @@ def aligned_diou(first_xyxy: Float[Tensor, "*#n 4"], second_xyxy: Float[Tensor, 
 def aligned_ciou(first_xyxy: Float[Tensor, "*#n 4"], second_xyxy: Float[Tensor, "*#n 4"]) -> Tensor:
     """Complete IoU, -2 to 1: distance IoU less a penalty for a different aspect ratio."""
     iou, _ = _intersection_and_union(first_xyxy, second_xyxy)
-    aspect = (4 / math.pi**2) * (
-        _aspect_angle(second_xyxy) - _aspect_angle(first_xyxy)
-    ) ** 2  # Eq. 9
+    angle = _aspect_angle(second_xyxy) - _aspect_angle(first_xyxy)
+    aspect = 4 / math.pi**2 * angle**2  # Eq. 9
     with torch.no_grad():
         # At a perfect fit both terms of the divisor vanish, and so must the penalty.
         trade_off = aspect / (1 - iou + aspect).clamp(min=EPSILON)  # Eq. 11
