@@ -81,17 +81,13 @@ def headline(result: ExperimentResult) -> Headline:
 def _change(whole: Comparison | None) -> str:
     if whole is None:
         return "Fewer than two ways of training were compared."
-    before, after = whole.before.ap50.mean, whole.after.ap50.mean
-    names = f"{whole.before.label} to {whole.after.label}"
-    if before is None or after is None or whole.difference is None:
-        return f"From {names}, mAP50 could not be measured."
+    names = f'From "{whole.before.label}" to "{whole.after.label}"'
+    if whole.difference is None:
+        return f"{names}, the change in mAP50 could not be measured."
     if abs(whole.difference) < 0.0005:
-        return f"From {names}, mAP50 stayed at {100 * after:.1f} %."
+        return f"{names}, mAP50 did not change."
     verb = "rose" if whole.difference > 0 else "fell"
-    return (
-        f"From {names}, mAP50 {verb} from {100 * before:.1f} to {100 * after:.1f} % "
-        f"({_points(whole.difference)})."
-    )
+    return f"{names}, mAP50 {verb} by {100 * abs(whole.difference):.1f} points."
 
 
 def _judgement(control: Comparison | None) -> str:
