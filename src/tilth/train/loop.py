@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tilth.errors import TrainingError
-from tilth.seeding import derive_seed, seed_everything
 from tilth.train.loop_settings import LoopSettings
 from tilth.train.progress_bar import training_bar
 from tilth.train.run import Batches, Run, start_run
@@ -113,11 +112,11 @@ def fit(
     True
     """
     run = start_run(model, batches, settings=settings, run_dir=run_dir, extend=extend)
-    rank, accelerator, optimiser = run.accelerator.process_index, run.accelerator, run.optimiser
+    accelerator, optimiser = run.accelerator, run.optimiser
     bar = training_bar(run.progress.step, settings.steps, visible=progress and run.is_main)
     with closing(run), closing(run.batches(batches)) as stream, bar as show:
         for step in range(run.progress.step, settings.steps):
-            seed_everything(derive_seed(settings.seed, "step", step, rank))
+            run.seed_step()
             learning_rate = _set_learning_rate(optimiser, step, settings)
             means: dict[str, float] = {}
             for number in range(settings.accumulate):
