@@ -128,8 +128,8 @@ class DetectionLoss(nn.Module):
             box_weights: how much each truth counts in all three terms; 1 by default.
 
         Returns:
-            ``"total"`` (to minimise); ``"box"``, ``"objectness"``, ``"class"`` with their gains, so
-            that they add up to it; ``"num_positives"``, the slots that learn a truth.
+            ``"total"`` (to minimise); ``"box"``, ``"objectness"``, ``"class"``, detached and with
+            their gains, so that they add up to it; ``"num_positives"``, slots that learn a truth.
         """
         with torch.autocast(raw_maps[0].device.type, enabled=False):
             weights = torch.ones_like(class_index, dtype=torch.float32)
@@ -147,9 +147,9 @@ class DetectionLoss(nn.Module):
             objectness = self.objectness_gain * objectness
             class_ = self.class_gain * torch.stack([head.class_ for head in heads]).sum() / per
         return {
-            "box": box,
-            "objectness": objectness,
-            "class": class_,
+            "box": box.detach(),
+            "objectness": objectness.detach(),
+            "class": class_.detach(),
             "total": box + objectness + class_,
             "num_positives": num_positives,
         }
