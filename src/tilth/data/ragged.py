@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["RaggedBytes", "take_bytes"]
+
+_BLOCK = 10_000
 
 
 class RaggedBytes(Sequence["bytes | None"]):
@@ -33,14 +36,13 @@ class RaggedBytes(Sequence["bytes | None"]):
         self.offsets = offsets
 
     @classmethod
-    def of(cls, items: Iterable[bytes | None]) -> RaggedBytes:
-        """Pack ``items``; packed ones are returned as they are."""
+    def of(cls, items: Iterable[Any]) -> RaggedBytes:
+        """Pack bytes-like ``items`` or None; packed ones are returned as they are."""
         if isinstance(items, RaggedBytes):
             return items
         parts = [item or b"" for item in items]
-        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-        np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
-        return cls(b"".join(parts), offsets)
+        lengths = (memoryview(part).nbytes for part in parts)
+        return cls(b"".join(parts), _offsets(np.fromiter(lengths, np.int64, len(parts))))
 
     @classmethod
     def empty(cls, length: int) -> RaggedBytes:
@@ -50,10 +52,8 @@ class RaggedBytes(Sequence["bytes | None"]):
     @classmethod
     def concatenate(cls, parts: Sequence[RaggedBytes]) -> RaggedBytes:
         """The entries of all ``parts``, one after the other."""
-        offsets = np.zeros(sum(map(len, parts)) + 1, dtype=np.int64)
-        if parts:
-            np.cumsum(np.concatenate([part.lengths for part in parts]), out=offsets[1:])
-        return cls(b"".join([part.packed().data for part in parts]), offsets)
+        lengths = np.concatenate([np.empty(0, dtype=np.int64), *(part.lengths for part in parts)])
+        return cls(b"".join([part.packed().data for part in parts]), _offsets(lengths))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -70,8 +70,8 @@ class RaggedBytes(Sequence["bytes | None"]):
 
     def __iter__(self) -> Iterator[bytes | None]:
         data = self.data
-        for start in range(0, len(self), 65_536):  # bounds as plain integers, a block at a time
-            bounds = self.offsets[start : start + 65_537].tolist()
+        for start in range(0, len(self), _BLOCK):  # bounds as plain integers, a block at a time
+            bounds = self.offsets[start : start + _BLOCK + 1].tolist()
             for begin, end in pairwise(bounds):
                 yield bytes(data[begin:end]) or None
 
@@ -105,13 +105,20 @@ class RaggedBytes(Sequence["bytes | None"]):
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
             return RaggedBytes(self.data, self.offsets[rows[0] : rows[0] + len(rows) + 1]).packed()
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(self.lengths[rows], out=offsets[1:])
-        starts, ends = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
-        data = self.data
-        return RaggedBytes(
-            b"".join([data[start:end] for start, end in zip(starts, ends, strict=True)]), offsets
-        )
+        data, stream = self.data, io.BytesIO()
+        for at in range(0, len(rows), _BLOCK):
+            block = rows[at : at + _BLOCK]
+            bounds = zip(
+                self.offsets[block].tolist(), self.offsets[block + 1].tolist(), strict=True
+            )
+            stream.write(b"".join([data[start:end] for start, end in bounds]))
+        return RaggedBytes(stream.getvalue(), _offsets(self.lengths[rows]))
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def take_bytes(items: Sequence[bytes | None], rows: NDArray[np.int64]) -> Sequence[bytes | None]:

@@ -1,8 +1,9 @@
-"""The records of a COCO file: decoded typed and at once, or one by one where a file is not tidy.
+"""The records of a COCO file: decoded typed, or field by field where a file is not tidy.
 
-Segmentations stay the bytes that they are in the file; a million polygons are never turned into
-Python numbers. A file with NaN, string ids, missing fields or fields of its own takes the tolerant
-way, which is several times slower and names what it met.
+Segmentations stay the bytes that they are in the file: a million polygons are never turned into
+Python numbers. Annotations are decoded a block at a time, so that no more than one block of them
+are objects at once. A block with string ids, missing fields or fields of its own takes the
+tolerant way, which is several times slower and names what it met; so does a file with NaN.
 """
 
 from __future__ import annotations
@@ -11,18 +12,33 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import Raw
+from numpy.typing import NDArray
 
 from tilth.data import rle
 from tilth.data.problems import LabelReport
 from tilth.errors import DataError, LabelError
 
-__all__ = ["Annotation", "File", "Image", "read_records"]
+__all__ = ["Annotation", "File", "Image", "label_columns", "read_records"]
+
+_COLUMNS = {
+    "id": np.int64,
+    "image_id": np.int64,
+    "category_id": np.int64,
+    "iscrowd": np.int64,
+    "area": np.float64,
+    "score": np.float32,
+}
 
 _NO_SIZE = 0
+_BLOCK = 10_000  # annotations
+_ONE_BLOCK_BYTES = 64 * 2**20
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Pixels = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -72,18 +88,18 @@ class Annotation(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 class _TidyFile(msgspec.Struct, forbid_unknown_fields=True):
     images: list[Image]
     categories: list[dict[str, Any]]
-    annotations: list[Annotation] = []
+    annotations: Raw = Raw(b"[]")
     info: Raw = Raw()
     licenses: Raw = Raw()
 
 
 @dataclass(frozen=True)
 class File:
-    """The three lists of a COCO file."""
+    """The three lists of a COCO file; the annotations in blocks, which are decoded when taken."""
 
     images: list[Image]
     categories: list[dict[str, Any]]
-    annotations: list[Annotation]
+    annotations: Iterator[list[Annotation]]
 
 
 def read_records(data: bytes, report: LabelReport) -> File:
@@ -98,7 +114,57 @@ def read_records(data: bytes, report: LabelReport) -> File:
         return _read_tolerantly(data, report)
     kept_out = [name for name in ("info", "licenses") if getattr(tidy, name) != Raw()]
     _note_file_fields(report, kept_out)
-    return File(tidy.images, tidy.categories, tidy.annotations)
+    return File(tidy.images, tidy.categories, _annotation_blocks(tidy.annotations, report))
+
+
+def _annotation_blocks(texts: Raw, report: LabelReport) -> Iterator[list[Annotation]]:
+    if memoryview(texts).nbytes <= _ONE_BLOCK_BYTES:
+        yield _annotations(texts, 0, report)
+        return
+    records = _decoded_list(texts, report.where)
+    del texts
+    for start in range(0, len(records), _BLOCK):
+        block = Raw(b"[" + b",".join(records[start : start + _BLOCK]) + b"]")
+        yield _annotations(block, start, report)
+
+
+def _annotations(texts: Raw, first: int, report: LabelReport) -> list[Annotation]:
+    try:
+        return msgspec.json.decode(texts, type=list[Annotation])
+    except msgspec.ValidationError:
+        fields = _list_of_objects(bytes(texts), "annotations", report.where)
+        return list(_Tolerant(report).annotations(fields, first))
+
+
+def _decoded_list(texts: Raw, where: str) -> list[Raw]:
+    try:
+        return msgspec.json.decode(texts, type=list[Raw])
+    except msgspec.ValidationError as error:
+        raise LabelError("'annotations' is no list", where=where, got=str(error)) from error
+
+
+def label_columns(blocks: Iterator[list[Annotation]]) -> dict[str, Any]:
+    """The annotations as columns, in the order of the file.
+
+    Arrays, but for ``segmentation`` and ``attributes``: lists of text, or None, still in place.
+    """
+    arrays: dict[str, list[NDArray[Any]]] = {name: [] for name in _COLUMNS}
+    boxes: list[NDArray[np.float64]] = [np.empty((0, 4))]
+    segmentation: list[Raw] = []
+    attributes: list[bytes | None] = []
+    for block in blocks:
+        for name, dtype in _COLUMNS.items():
+            arrays[name].append(np.fromiter(map(attrgetter(name), block), dtype, len(block)))
+        corners = chain.from_iterable(map(attrgetter("bbox"), block))
+        boxes.append(np.fromiter(corners, np.float64, 4 * len(block)).reshape(-1, 4))
+        segmentation += map(attrgetter("segmentation"), block)
+        attributes += [record.attributes() for record in block]
+    return {
+        **{n: np.concatenate([np.empty(0, _COLUMNS[n]), *parts]) for n, parts in arrays.items()},
+        "bbox": np.concatenate(boxes),
+        "segmentation": segmentation,
+        "attributes": attributes,
+    }
 
 
 def _note_file_fields(report: LabelReport, names: list[str]) -> None:
@@ -114,16 +180,15 @@ def _read_tolerantly(data: bytes, report: LabelReport) -> File:
                 f"no '{name}' in the file", where=report.where, expected="a COCO instances file"
             )
     _note_file_fields(report, [n for n in top if n not in ("images", "annotations", "categories")])
-    images = _records(top, "images", report.where)
-    annotations = _records(top, "annotations", report.where)
+    images, categories, annotations = (
+        _list_of_objects(bytes(top.get(name, Raw(b"[]"))), name, report.where)
+        for name in ("images", "categories", "annotations")
+    )
     reader = _Tolerant(report)
     return File(
         images=list(reader.images(images)),
-        categories=[
-            {key: json.loads(bytes(value)) for key, value in record.items()}
-            for record in _records(top, "categories", report.where)
-        ],
-        annotations=list(reader.annotations(annotations)),
+        categories=[{k: _value(raw) for k, raw in record.items()} for record in categories],
+        annotations=iter([list(reader.annotations(annotations, 0))]),
     )
 
 
@@ -150,14 +215,14 @@ def _top_level(data: bytes, where: str) -> dict[str, Raw]:
     return {name: Raw(json.dumps(value).encode()) for name, value in fields.items()}
 
 
-def _records(top: dict[str, Raw], name: str, where: str) -> list[dict[str, Raw]]:
-    raw = bytes(top.get(name, Raw(b"[]")))
+def _list_of_objects(text: bytes, name: str, where: str) -> list[dict[str, Raw]]:
+    """Objects whose fields are still text."""
     try:
-        return msgspec.json.decode(raw, type=list[dict[str, Raw]])
+        return msgspec.json.decode(text, type=list[dict[str, Raw]])
     except msgspec.ValidationError as error:
         raise LabelError(f"'{name}' is no list of objects", where=where, got=str(error)) from error
     except msgspec.DecodeError:
-        records = json.loads(raw)
+        records = json.loads(text)
         if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
             raise LabelError(f"'{name}' is no list of objects", where=where) from None
         return [{k: Raw(json.dumps(v).encode()) for k, v in r.items()} for r in records]
@@ -182,9 +247,8 @@ class _Tolerant:
             ]
             yield Image(id=key, file_name=name, width=size[0], height=size[1], extra=record or None)
 
-    def annotations(self, records: list[dict[str, Raw]]) -> Iterator[Annotation]:
-        highest = max((_number_or_zero(record.get("id")) for record in records), default=0)
-        for at, record in enumerate(records):
+    def annotations(self, records: list[dict[str, Raw]], first: int) -> Iterator[Annotation]:
+        for at, record in enumerate(records, start=first):
             place = f"annotation {_text(record['id'])}" if "id" in record else f"annotations[{at}]"
             key = self._integer(record.pop("id", None), place, "annotation id")
             image = self._integer(record.pop("image_id", None), place, "image id")
@@ -193,8 +257,7 @@ class _Tolerant:
                 self.report.add("label without image_id or category_id", "left out", [place])
                 continue
             if key is None:
-                highest += 1
-                key = highest
+                key = -1 - at  # its place in the file, below all ids that files have
                 self.report.add("label without an id", "given a new one", [place])
             segmentation = self._segmentation(record.pop("segmentation", None), place)
             bbox = self._bbox(record.pop("bbox", None), segmentation, place)
@@ -280,11 +343,6 @@ def _float(raw: Raw | None) -> float:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _number_or_zero(raw: Raw | None) -> int:
-    value = _value(raw)
-    return value if isinstance(value, int) else 0
 
 
 def _number_of(text: str) -> int:

@@ -11,8 +11,7 @@ hold of ours (splits, sources, review states) is noted when it is written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from tilth.data import rle
 from tilth.data.atomic import atomic_writer
 from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
-from tilth.data.formats._coco_records import File, Image, read_records
+from tilth.data.formats._coco_records import Image, label_columns, read_records
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
 from tilth.data.records import Category, Geometry, ReviewState, Source, Split
@@ -67,11 +66,13 @@ def read(
         ) from error
     file = read_records(data, report)
     del data  # the records hold on to it for as long as they need it
+    columns = label_columns(file.annotations)
     if not file.images:
         raise EmptyDatasetError("no pictures in the label file", where=str(path))
     categories, category_ids = _categories(file.categories, report)
     media = _media(file.images, (path.parent if media_root is None else media_root), report)
-    annotations = _annotations(file, media, category_ids, on_unknown, report)
+    file.images.clear()  # the last ones to hold on to the file's text
+    annotations = _annotations(columns, media, category_ids, on_unknown, report)
     report.num_media, report.num_annotations = len(media), len(annotations)
     if strict:
         report.raise_if_any()
@@ -205,64 +206,43 @@ def _without_parents(path: Path) -> tuple[str, ...]:
 
 
 def _annotations(
-    file: File,
+    columns: Mapping[str, Any],
     media: MediaColumns,
     category_ids: NDArray[np.int64],
     on_unknown: str,
     report: LabelReport,
 ) -> AnnotationColumns:
-    """The labels as columns, checked; the records are emptied on the way to free their memory."""
-    records = file.annotations
-    count = len(records)
-
-    def column(name: str, dtype: Any) -> NDArray[Any]:
-        return np.fromiter(map(attrgetter(name), records), dtype, count)
-
-    ids, image_ids = column("id", np.int64), column("image_id", np.int64)
-    category, iscrowd = column("category_id", np.int64), column("iscrowd", np.int64)
-    area, score = column("area", np.float64), column("score", np.float32)
-    bboxes = chain.from_iterable(map(attrgetter("bbox"), records))
-    boxes = np.fromiter(bboxes, np.float64, 4 * count).reshape(-1, 4)
-    media_index = _rows_of(media.id, image_ids)
-    category_index = _rows_of(category_ids, category)
-    keep = _usable(ids, media_index, category_index, category, boxes, on_unknown, report)
+    """The labels, checked, by picture."""
+    ids, boxes = columns["id"], columns["bbox"]
+    media_index = _rows_of(media.id, columns["image_id"])
+    category_index = _rows_of(category_ids, columns["category_id"])
+    keep = _usable(columns, media_index, category_index, on_unknown, report)
     rows = np.flatnonzero(keep)
     rows = rows[np.sort(_first_of_each(ids[rows], "annotation id that stands twice", report))]
     rows = rows[np.argsort(media_index[rows], kind="stable")]
     boxes_xyxy = boxes[rows]
     boxes_xyxy[:, 2:] += boxes_xyxy[:, :2]
-    kept = [records[row] for row in rows.tolist()]
-    records.clear()
-    beyond = any(map(attrgetter("extra"), kept))
-    attributes = RaggedBytes.empty(len(kept))
-    if beyond:
-        attributes = RaggedBytes.of([record.attributes() for record in kept])
-    segmentation = _packed([record.segmentation for record in kept])
-    del kept
-    geometry, segmentation = _geometry(segmentation)
+    geometry, segmentation = _geometry(_packed(columns["segmentation"], rows))
     _report_outside(media, media_index[rows], boxes_xyxy, ids[rows], report)
     return AnnotationColumns(
         id=ids[rows],
         media_index=media_index[rows],
         category_index=category_index[rows],
         boxes_xyxy=boxes_xyxy,
-        area=_filled_area(area[rows], boxes[rows], geometry, segmentation),
-        is_crowd=iscrowd[rows] != 0,
-        score=score[rows],
+        area=_filled_area(columns["area"][rows], boxes[rows], geometry, segmentation),
+        is_crowd=columns["iscrowd"][rows] != 0,
+        score=columns["score"][rows],
         source=np.full(len(rows), Source.HUMAN, dtype=np.uint8),
         review_state=np.full(len(rows), ReviewState.UNREVIEWED, dtype=np.uint8),
         geometry=geometry,
         segmentation=segmentation,
-        attributes=attributes,
+        attributes=_packed(columns["attributes"], rows),
     )
 
 
-def _packed(texts: list[msgspec.Raw]) -> RaggedBytes:
+def _packed(texts: list[Any], rows: NDArray[np.int64]) -> RaggedBytes:
     """Copied out of the label file, which can be let go then."""
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    lengths = (memoryview(text).nbytes for text in texts)
-    np.cumsum(np.fromiter(lengths, np.int64, len(texts)), out=offsets[1:])
-    return RaggedBytes(b"".join(texts), offsets)
+    return RaggedBytes.of([texts[row] for row in rows.tolist()])
 
 
 def _rows_of(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -276,15 +256,14 @@ def _rows_of(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.
 
 
 def _usable(
-    ids: NDArray[np.int64],
+    columns: Mapping[str, Any],
     media_index: NDArray[np.int64],
     category_index: NDArray[np.int64],
-    category: NDArray[np.int64],
-    boxes: NDArray[np.float64],
     on_unknown: str,
     report: LabelReport,
 ) -> NDArray[np.bool_]:
     """bool [m]: what can be used; the rest is reported under its first fault."""
+    ids, category, boxes = columns["id"], columns["category_id"], columns["bbox"]
     unknown = category_index < 0
     if unknown.any() and on_unknown == "error":
         row = int(np.flatnonzero(unknown)[0])
