@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from tilth.data.atomic import atomic_writer
 from tilth.recipes.cluster_plots import cluster_ap, cluster_bars, cluster_scatter, cluster_style
-from tilth.recipes.experiment import ClusterView, ExperimentResult, Spread
+from tilth.recipes.experiment import Arm, ClusterView, ExperimentResult, Spread
 from tilth.recipes.headline import headline
 from tilth.recipes.picture_overlays import overlay, picture_definition, sorted_by_change, tally
 from tilth.recipes.report_plots import (
@@ -91,13 +91,17 @@ def results_table(result: ExperimentResult) -> Table:
     table.add_column("arm")
     for name in ("mAP50", "mAP50:95", "mAP75", "pictures", "steps"):
         table.add_column(name, justify="right")
-    for arm in result.held_out_arms + result.source_arms:
-        label = arm.label if arm.protocol == "held-out" else f"{arm.label} (optimistic: leaks)"
-        scores = [_spread(arm.ap50), _spread(arm.ap), _spread(arm.ap75)]
-        counts = [_count(arm.num_train_images), _count(arm.steps)]
-        # Text, not str: a label in [brackets] is no markup.
-        table.add_row(Text(label), *scores, *counts, end_section=arm is result.held_out_arms[-1])
+    for arm in result.held_out_arms:
+        table.add_row(Text(arm.label), *_cells(arm))  # Text: a label in [brackets] is no markup
+    table.add_section()
+    for arm in result.source_arms:
+        table.add_row(Text(f"{arm.label} (optimistic: leaks)"), *_cells(arm))
     return table
+
+
+def _cells(arm: Arm) -> list[str]:
+    scores = [_spread(spread) for spread in (arm.ap50, arm.ap, arm.ap75)]
+    return [*scores, _count(arm.num_train_images), _count(arm.steps)]
 
 
 _DRAWINGS = {
