@@ -1,7 +1,7 @@
 """Start a network from another one's weights: whatever fits is taken, the rest is named."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,7 @@ from torch import Tensor, nn
 __all__ = ["SkippedTensor", "TransferReport", "load_matching"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SkippedTensor:
+class SkippedTensor(NamedTuple):
     """A tensor of the source that was not taken.
 
     Attributes:
@@ -24,19 +23,16 @@ class SkippedTensor:
     wanted_shape: tuple[int, ...] | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class TransferReport:
+class TransferReport(NamedTuple):
     """What `load_matching` did.
 
     Attributes:
         loaded: names of the tensors that were taken.
         skipped: tensors of the source that do not fit.
-        untouched: tensors of the model that keep the values that they had.
     """
 
     loaded: tuple[str, ...]
     skipped: tuple[SkippedTensor, ...]
-    untouched: tuple[str, ...]
 
 
 def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> TransferReport:
@@ -58,11 +54,5 @@ def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> TransferRepo
                 loaded.append(name)
             else:
                 wanted_shape = None if wanted is None else tuple(wanted.shape)
-                skipped.append(
-                    SkippedTensor(name=name, shape=tuple(tensor.shape), wanted_shape=wanted_shape)
-                )
-    return TransferReport(
-        loaded=tuple(loaded),
-        skipped=tuple(skipped),
-        untouched=tuple(name for name in own if name not in set(loaded)),
-    )
+                skipped.append(SkippedTensor(name, tuple(tensor.shape), wanted_shape))
+    return TransferReport(tuple(loaded), tuple(skipped))

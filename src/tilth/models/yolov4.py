@@ -34,7 +34,7 @@ from tilth.models.cspdarknet import (
 from tilth.ops.anchor_grid import Anchors, decode_map
 from tilth.ops.nms import non_maximum_suppression
 
-__all__ = ["YoloV4", "detect"]
+__all__ = ["ANCHORS", "YoloV4", "detect"]
 
 Variant = Literal["yolov4", "yolov4-tiny"]
 

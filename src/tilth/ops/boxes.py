@@ -63,7 +63,7 @@ def cxcywh_to_xyxy(boxes_cxcywh: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*b
 
 
 def clip_boxes(
-    boxes_xyxy: Float[Tensor, "*batch 4"], width: float, height: float
+    boxes_xyxy: Float[Tensor, "*batch 4"], width: int, height: int
 ) -> Float[Tensor, "*batch 4"]:
     """Move corners that lie outside a ``width`` x ``height`` picture onto its border."""
     limit = boxes_xyxy.new_tensor([width, height, width, height])
