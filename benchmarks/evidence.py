@@ -25,6 +25,17 @@ PAGE = ROOT / "docs" / "evidence.md"
 
 Claim = dict[str, Any]
 
+COLUMNS = (
+    "claim",
+    "goal",
+    "the source's number, its protocol",
+    "ours",
+    "spread (runs)",
+    "ours without leakage",
+    "command",
+    "note",
+)
+
 
 def claim(
     name: str,
@@ -134,10 +145,10 @@ def markdown(rows: Sequence[tuple[dict[str, Any], Claim]]) -> str:
     lines = [
         "# Evidence",
         "",
-        "Written by `make evidence` from `benchmarks/results/`; do not edit. Unmet goals come first.",
+        "Written by `make evidence` from `benchmarks/results/`; do not edit. Unmet goals first.",
         "",
-        "| claim | goal | the source's number, its protocol | ours | spread (runs) | ours without leakage | command | note |",
-        "|---|---|---|---|---|---|---|---|",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
     ]
     for result, entry in rows:
         mark = {True: "", False: " **not met**", None: ""}[entry["met"]]

@@ -1,8 +1,8 @@
 """Write `docs/papers.md` from the source blocks at the top of the files that follow a paper.
 
 A source block is part of a module's docstring: lines that begin with `Source:`, `Follows:`,
-`Symbols:`, `Differs:` and `Checked by:`, each reaching to the next. `tests/contracts/test_sources.py`
-holds the blocks complete and this page current.
+`Symbols:`, `Differs:` and `Checked by:`, each reaching to the next.
+`tests/contracts/test_sources.py` holds the blocks complete and this page current.
 """
 
 from __future__ import annotations

@@ -40,11 +40,14 @@ def test_every_named_claim_is_measured():
 def test_result_keeps_the_schema(result, entry):
     assert set(result) == KEYS
     assert (ROOT / "benchmarks" / f"{result['benchmark']}.py").is_file()
-    assert evidence.claim(
-        entry["claim"],
-        entry["value"],
-        **{k: v for k, v in entry.items() if k not in ("claim", "value", "met")},
-    ) == entry, "met, or a field, disagrees with value and goal"
+    assert (
+        evidence.claim(
+            entry["claim"],
+            entry["value"],
+            **{k: v for k, v in entry.items() if k not in ("claim", "value", "met")},
+        )
+        == entry
+    ), "met, or a field, disagrees with value and goal"
 
 
 @pytest.mark.parametrize(("result", "entry"), ROWS, ids=[entry["claim"] for _, entry in ROWS])
@@ -59,4 +62,6 @@ def test_claim_compares_value_with_goal_in_the_better_direction():
 
 
 def test_evidence_page_is_current():
-    assert evidence.PAGE.read_text(encoding="utf-8") == evidence.markdown(ROWS), "run: make evidence"
+    assert evidence.PAGE.read_text(encoding="utf-8") == evidence.markdown(ROWS), (
+        "run: make evidence"
+    )

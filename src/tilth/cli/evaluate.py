@@ -31,7 +31,7 @@ def command(
       tilth evaluate --run first --split test
     """
     root = find_project(project)
-    scores: dict[str, Any] = lazy.attribute("tilth.recipes.detect:evaluate")(
+    scores: dict[str, Any] = lazy.attribute("tilth.recipes.detector_runs:evaluate")(
         root, run=run, split=split, progress=shows_progress(quiet)
     )
     return Outcome(scores, lambda: table(("", "value"), list(scores.items())))

@@ -37,7 +37,7 @@ def command(
     # A path to a run stands alone; a bare name is looked up in the project.
     alone = project is None and Path(run).is_dir()
     root = None if alone else find_project(project)
-    found: dict[str, Any] = lazy.attribute("tilth.recipes.detect:predict")(
+    found: dict[str, Any] = lazy.attribute("tilth.recipes.detector_runs:predict")(
         root,
         run=Path(run) if alone else run,
         sources=sources,

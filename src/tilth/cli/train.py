@@ -48,7 +48,7 @@ def command(
     """
     root = find_project(project)
     values = read_toml(settings_file) if settings_file is not None else {}
-    settings = lazy.attribute("tilth.recipes.detect:settings")(values, overrides or [])
+    settings = lazy.attribute("tilth.recipes.detect_settings:settings")(values, overrides or [])
     progress = shows_progress(quiet)
     if experiment:
         folder = root / "runs" / (name or "experiment")
@@ -56,7 +56,7 @@ def command(
             root, settings=settings, progress=progress
         )
         return experiment_outcome(result, folder)
-    trained: dict[str, Any] = lazy.attribute("tilth.recipes.detect:train")(
+    trained: dict[str, Any] = lazy.attribute("tilth.recipes.detector_runs:train")(
         root, settings=settings, name=name or "detector", progress=progress
     )
     return Outcome(trained, lambda: table(("", "value"), list(trained.items())))

@@ -13,15 +13,16 @@ the deployment pictures never occur in training.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tilth.data.atomic import atomic_writer
 from tilth.data.images import write_jpeg
 from tilth.lazy import require
 from tilth.seeding import generator
@@ -78,7 +79,8 @@ def write_demo_set(folder: Path, demo_set: DemoSet, *, size: int, seed: int) -> 
     """
     backgrounds = _backgrounds(demo_set.side, photographs=demo_set.photographs)
     painters = {"digit": _digit_painter(demo_set.side), "face": _face_painter(demo_set.side)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     scenes = [name for name, count in demo_set.shares.items() for _ in range(count)]
     for number, condition in enumerate(scenes):
         rng = generator(seed, "demo", demo_set.name, number)
@@ -101,9 +103,8 @@ def write_demo_set(folder: Path, demo_set: DemoSet, *, size: int, seed: int) -> 
     categories = [{"id": index, "name": name} for index, name in enumerate(CATEGORIES)]
     labels = {"images": images, "annotations": annotations, "categories": categories}
     path = folder / f"{demo_set.name}.json"
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(json.dumps(labels), encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic_writer(path) as stream:
+        stream.write(json.dumps(labels).encode())
     return path
 
 

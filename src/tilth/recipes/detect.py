@@ -1,0 +1,218 @@
+"""The rebalancing experiment: does equalising clusters of objects make a better detector?
+
+The workflow is that of NVIDIA's post on TAO and Innotescus: measure every box, cluster the boxes,
+augment until the clusters are equal, retrain, compare mAP before and after. The controls make it
+honest. All arms start from the same weights, take the same number of steps, and are scored on the
+same held-out pictures, of which nothing derived is ever trained on:
+
+    pretrained   the starting weights as they are
+    raw          trained on the labelled pictures
+    random       trained on them and on random augmentations, as many as rebalancing makes
+    rebalanced   trained on them and on the augmentations that equalise the clusters
+
+Beside them stands the source's own protocol: 30% of the augmented set held out, where copies of
+one picture lie on both sides. It is called optimistic wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilth.config import settings_to_dict
+from tilth.curate import rebalance
+from tilth.curate.box_clusters import cluster_boxes, cluster_labels
+from tilth.curate.clusters import media_clusters
+from tilth.curate.measure import measure
+from tilth.curate.rebalance import RebalancePlan, pictures_of
+from tilth.data.dataset import Dataset
+from tilth.data.project import Project
+from tilth.data.records import Split
+from tilth.errors import EmptyDatasetError
+from tilth.recipes.arms import ArmJob, ArmOutcome, run_arms
+from tilth.recipes.cluster_view import cluster_view
+from tilth.recipes.detect_settings import DetectSettings
+from tilth.recipes.examples import choose_examples
+from tilth.recipes.experiment import Arm, ExperimentResult
+from tilth.recipes.provenance import machine, package_versions
+from tilth.seeding import generator
+
+__all__ = ["experiment"]
+
+ARMS: dict[str, tuple[str, str]] = {
+    "pretrained": ("pretrained", "the starting weights as they are"),
+    "raw": ("raw pictures", "retrained on the labelled pictures"),
+    "random": ("random augmentation", "as many new pictures, of parents drawn at random"),
+    "rebalanced": ("cluster-rebalanced", "new pictures until all clusters are equal"),
+    "source-pretrained": ("pretrained, source's protocol", "on 30% of the augmented set"),
+    "source-retrained": ("retrained, source's protocol", "on the other 70% of the augmented set"),
+}
+
+
+def experiment(
+    root: Path, *, settings: DetectSettings, name: str = "experiment", progress: bool = True
+) -> ExperimentResult:
+    """Run all arms and seeds on a project whose pictures are split into train and test.
+
+    What is done already is found again: the same call after a kill goes on.
+
+    Args:
+        root: the project's folder; ``runs/<name>/`` keeps the runs.
+        name: also of the data set version, and of the folders of new pictures.
+
+    Raises:
+        EmptyDatasetError: no labelled picture in the training or in the test split.
+        DataError: the name belongs to an experiment on other data.
+    """
+    started = time.perf_counter()
+    project = Project.open(root)
+
+    # Data: measure every picture and box once, and cluster the boxes of the training originals.
+    seed = settings.train.seed
+    measured = measure(project, progress=progress)
+    cluster_boxes(project, k=settings.clusters.k, seed=seed)
+    originals = _originals(project.catalogue.read())
+    clusters = media_clusters(originals, cluster_labels(project, originals))
+
+    # Curate: new pictures until the clusters are equal; as many of parents drawn at random.
+    target, ranges = settings.rebalance.target, settings.rebalance.augmentation
+    balanced = rebalance.plan(
+        originals,
+        clusters,
+        target=target,
+        name=f"{name}-rebalanced",
+        seed=seed,
+        augmentation=ranges,
+    )
+    random = rebalance.random_plan(
+        originals, balanced.to_make, name=f"{name}-random", seed=seed, augmentation=ranges
+    )
+    for plan in (balanced, random):
+        rebalance.run(project, plan, progress=progress)
+
+    # The new boxes are measured too, and join the clusters that the originals made.
+    measure(project, progress=progress)
+    projection = settings.clusters.projection
+    boxes = cluster_boxes(project, k=settings.clusters.k, projection=projection, seed=seed)
+    version = project.catalogue.create_version(name)
+    data = project.catalogue.read(version=name)
+    labels = cluster_labels(project, data)
+
+    # Train and score: every arm is a choice of rows of that version.
+    jobs = [
+        ArmJob(
+            root=project.root,
+            folder=project.runs / name,
+            version=name,
+            digest=version.digest,
+            arm=arm,
+            seed=one_seed,
+            train_rows=train_rows,
+            test_rows=test_rows,
+            clusters=labels,
+            num_clusters=boxes.clusters.k,
+            settings=settings,
+        )
+        for arm, (train_rows, test_rows) in _arm_rows(data, balanced, random, settings).items()
+        for one_seed in _seeds(settings, trains=len(train_rows) > 0)
+    ]
+    outcomes = run_arms(jobs, workers=settings.experiment.workers, progress=progress)
+
+    # Report.
+    result = ExperimentResult(
+        title="Cluster rebalancing: before and after",
+        summary=_summary(data, jobs[0], balanced),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - started,
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        seeds=list(settings.experiment.seeds),
+        machine=machine(),
+        versions=package_versions(),
+        settings=settings_to_dict(settings),
+        datasets={name: version.digest},
+        class_names=[category.name for category in data.categories],
+        arms=_arms(data, outcomes),
+        clusters=cluster_view(data, labels, boxes, balanced, projection=projection),
+        examples=choose_examples(project, data, outcomes, settings.experiment),
+        notes=[f"not measured: {error.message} ({error.where})" for error in measured.errors],
+    )
+    for outcome in outcomes:
+        scores = {"ap": outcome.score.ap, "ap50": outcome.score.ap50, "ap75": outcome.score.ap75}
+        run_name = outcome.job.run_dir.relative_to(project.runs).as_posix()
+        project.catalogue.record_run(run_name, version.digest, result.settings, scores)
+    return result
+
+
+def _seeds(settings: DetectSettings, *, trains: bool) -> tuple[int, ...]:
+    """All seeds for an arm that trains; the starting weights score the same under each."""
+    return settings.experiment.seeds if trains else settings.experiment.seeds[:1]
+
+
+def _originals(data: Dataset) -> Dataset:
+    """Media that were not derived; the arms add what the plans have made."""
+    originals = data.take(np.flatnonzero(data.media.parent_id < 0))
+    for split in (Split.TRAIN, Split.TEST):
+        if not len(originals.of_split(split).annotations):
+            raise EmptyDatasetError(
+                f"no labelled picture in the {split.name.lower()} split",
+                expected="pictures to train on, and others to score on",
+                fix="tilth split",
+            )
+    return originals
+
+
+def _arm_rows(
+    data: Dataset, balanced: RebalancePlan, random: RebalancePlan, settings: DetectSettings
+) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Media rows of ``data`` that each arm trains on, and is scored on."""
+    original = data.media.parent_id < 0
+    raw = original & (data.media.split == Split.TRAIN)
+    test = np.flatnonzero(original & (data.media.split == Split.TEST))
+    augmented = np.flatnonzero(raw | pictures_of(data, balanced.name))
+    shuffled = generator(settings.train.seed, "source protocol").permutation(augmented)
+    cut = round(settings.experiment.holdout * len(shuffled))
+    nothing = np.zeros(0, dtype=np.int64)
+    return {
+        "pretrained": (nothing, test),
+        "raw": (np.flatnonzero(raw), test),
+        "random": (np.flatnonzero(raw | pictures_of(data, random.name)), test),
+        "rebalanced": (augmented, test),
+        "source-pretrained": (nothing, np.sort(shuffled[:cut])),
+        "source-retrained": (np.sort(shuffled[cut:]), np.sort(shuffled[:cut])),
+    }
+
+
+def _arms(data: Dataset, outcomes: list[ArmOutcome]) -> list[Arm]:
+    arms = []
+    for name, (label, description) in ARMS.items():
+        own = [outcome for outcome in outcomes if outcome.job.arm == name]
+        rows = own[0].job.train_rows
+        arms.append(
+            Arm(
+                name=name,
+                label=label,
+                description=description,
+                protocol="source" if name.startswith("source-") else "held-out",
+                num_train_images=len(rows),
+                num_derived_images=int((data.media.parent_id[rows] >= 0).sum()),
+                steps=own[0].job.steps,
+                scores=[outcome.score for outcome in own],
+            )
+        )
+    return arms
+
+
+def _summary(data: Dataset, job: ArmJob, balanced: RebalancePlan) -> str:
+    have = sum(cluster.have for cluster in balanced.clusters)
+    return (
+        f"{have} labelled training pictures, {balanced.to_make} new ones made to equalise "
+        f"{len(balanced.clusters)} clusters of objects; scored on {len(job.test_rows)} held-out "
+        f"pictures. Every retrained arm starts from the same weights and takes "
+        f"{job.settings.train.steps} steps of {job.settings.batch_size} pictures."
+    )

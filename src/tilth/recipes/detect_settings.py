@@ -1,0 +1,146 @@
+"""The settings of detection runs and of the rebalancing experiment, with defaults that work.
+
+A TOML file and ``--set`` fill them by dotted name, for instance::
+
+    [model]
+    variant = "yolov4-tiny"
+    weights = "runs/pretrained"
+
+    [train]
+    steps = 500
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tilth.config import load_settings
+from tilth.curate.augment import Augmentation
+from tilth.errors import SettingsError
+from tilth.train.jitter import JitterSettings
+from tilth.train.loop_settings import LoopSettings
+
+__all__ = [
+    "ClusterSettings",
+    "DetectSettings",
+    "ExperimentSettings",
+    "ModelSettings",
+    "RebalanceSettings",
+    "settings",
+]
+
+COARSEST_STRIDE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which network, and where it starts.
+
+    Attributes:
+        variant: a name in `tilth.models.yolov4`.
+        width, depth: multiples of the published channel and block counts.
+        size: side of the square network input, pixels; a multiple of 32.
+        weights: a run's folder or a safetensors file, relative to the project; "" starts from
+            random weights.
+    """
+
+    variant: Literal["yolov4", "yolov4-tiny"] = "yolov4-tiny"
+    width: float = 0.5
+    depth: float = 1.0
+    size: int = 256
+    weights: str = ""
+
+    def __post_init__(self) -> None:
+        if self.size < COARSEST_STRIDE or self.size % COARSEST_STRIDE:
+            raise SettingsError(
+                "setting 'model.size' cannot be used",
+                expected=f"a multiple of {COARSEST_STRIDE}",
+                got=str(self.size),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """How boxes are grouped: ``k`` clusters, or "auto" for the best silhouette."""
+
+    k: int | Literal["auto"] = 4
+    projection: Literal["pca", "umap"] = "pca"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RebalanceSettings:
+    """How clusters are made equal.
+
+    Attributes:
+        target: pictures a cluster; "equal" raises all to the largest.
+        augmentation: ranges of the new pictures, also of the random control.
+    """
+
+    target: int | Literal["equal"] = "equal"
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSettings:
+    """What the comparison is made of.
+
+    Attributes:
+        seeds: one run of every trained arm each.
+        holdout: share of the augmented set that the source's own protocol holds back.
+        workers: arms trained at the same time; 0 is one a core, or one on a GPU.
+        examples: pictures shown in the report.
+        score_threshold: detections shown and counted in the example pictures.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    holdout: float = 0.3
+    workers: int = 0
+    examples: int = 8
+    score_threshold: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise SettingsError(
+                "setting 'experiment.seeds' cannot be used",
+                expected="one number or more, all different",
+                got=str(list(self.seeds)),
+            )
+        if not 0 < self.holdout < 1:
+            raise SettingsError(
+                "setting 'experiment.holdout' cannot be used",
+                expected="above 0, below 1",
+                got=str(self.holdout),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectSettings:
+    """Everything that a detection run can be told."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    train: LoopSettings = field(
+        default_factory=lambda: LoopSettings(
+            steps=600, optimiser="adamw", learning_rate=0.001, weight_decay=0.01, warmup_steps=50
+        )
+    )
+    jitter: JitterSettings = field(default_factory=JitterSettings)
+    batch_size: int = 16
+    clusters: ClusterSettings = field(default_factory=ClusterSettings)
+    rebalance: RebalanceSettings = field(default_factory=RebalanceSettings)
+    experiment: ExperimentSettings = field(default_factory=ExperimentSettings)
+
+
+def settings(
+    values: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> DetectSettings:
+    """Read `DetectSettings` from nested values and ``a.b=1`` overrides.
+
+    Raises:
+        SettingsError: an unknown key, with the nearest known one, or a value that cannot be used.
+
+    >>> settings(overrides=["train.steps=70"]).train.steps
+    70
+    """
+    return load_settings(DetectSettings, values=values, overrides=overrides)

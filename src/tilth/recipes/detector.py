@@ -1,0 +1,265 @@
+"""One detector: train it on a data set, find it again by its run's folder, and use it.
+
+A run's folder holds, beside what the loop writes (`tilth.train.run_folder`), ``detector.json``: the
+network, the names of its classes, and the digest of the data that it saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tilth.data.atomic import atomic_writer
+from tilth.data.dataset import Dataset
+from tilth.data.detections import Detections
+from tilth.data.images import read_image
+from tilth.errors import DataError, EmptyDatasetError, TrainingError
+from tilth.losses.detection import DetectionLoss
+from tilth.models.transfer import TransferReport, load_matching
+from tilth.models.yolov4 import ANCHORS, YoloV4, detect
+from tilth.ops.letterbox import from_letterbox, letterbox
+from tilth.recipes.detect_settings import DetectSettings, ModelSettings
+from tilth.seeding import seed_everything
+from tilth.train.checkpoint import load_weights, versions
+from tilth.train.loading import DetectionBatches
+from tilth.train.loop import FitResult, fit
+
+__all__ = ["Detector", "find_objects", "load_detector", "new_detector", "train_detector"]
+
+# The published anchors are pixels at these network sizes (yolov4.cfg, yolov4-tiny.cfg).
+ANCHOR_SIZE = {"yolov4": 608, "yolov4-tiny": 416}
+RECORD = "detector.json"
+WEIGHTS = ("best.safetensors", "last.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detector:
+    """A network with what is needed to use it.
+
+    Attributes:
+        model: in eval mode unless it is being trained.
+        settings: what built it.
+        class_names: in the order of its outputs.
+        digest: of the data set version it was trained on, "" for random weights.
+    """
+
+    model: YoloV4
+    settings: ModelSettings
+    class_names: tuple[str, ...]
+    digest: str = ""
+
+
+def new_detector(
+    settings: ModelSettings, class_names: Sequence[str], *, root: Path, seed: int
+) -> tuple[Detector, TransferReport | None]:
+    """A network with its starting weights, and what became of them (None where there are none).
+
+    Args:
+        root: folder that ``settings.weights`` is relative to.
+        seed: of the random weights.
+
+    Raises:
+        TrainingError: the starting weights cannot be read, or none of them fits.
+    """
+    seed_everything(seed)
+    model = YoloV4(
+        len(class_names),
+        variant=settings.variant,
+        width=settings.width,
+        depth=settings.depth,
+        anchors=_anchors(settings),
+    )
+    transfer = None
+    if settings.weights:
+        path = _weights_file(root / settings.weights)
+        transfer = load_matching(model, _read_weights(path))
+        if not transfer.loaded:
+            raise TrainingError(
+                "the starting weights belong to another network",
+                where=str(path),
+                expected=f"{settings.variant}, width {settings.width}, depth {settings.depth}",
+                got="no tensor of the same name and shape",
+            )
+    detector = Detector(model=model, settings=settings, class_names=tuple(class_names))
+    return detector, transfer
+
+
+def train_detector(
+    dataset: Dataset,
+    images: Sequence[Path],
+    *,
+    settings: DetectSettings,
+    root: Path,
+    run_dir: Path,
+    digest: str,
+    seed: int,
+    progress: bool = True,
+) -> FitResult:
+    """Train on all media of ``dataset``; the same call after a kill goes on where it stopped.
+
+    Args:
+        images: n paths, in the order of ``dataset.media``.
+        root: folder that ``settings.model.weights`` is relative to.
+        digest: of the data set version that ``dataset`` was taken from.
+        seed: of weights that are not given, order of pictures, jitter.
+
+    Raises:
+        EmptyDatasetError: no picture, or no box to learn from.
+        TrainingError, MediaError, StorageError: see `fit`.
+    """
+    if not len(dataset.annotations):
+        raise EmptyDatasetError(
+            "no box to learn from", fix="choose another split, or import labels"
+        )
+    class_names = tuple(category.name for category in dataset.categories)
+    detector, _ = new_detector(settings.model, class_names, root=root, seed=seed)
+    model = detector.model
+    loss = DetectionLoss(
+        model.anchors, model.strides, model.num_classes, grid_scales=model.grid_scales
+    )
+    batches = DetectionBatches(
+        images,
+        dataset,
+        size=settings.model.size,
+        batch_size=min(settings.batch_size, len(images)),
+        seed=seed,
+        settings=settings.jitter,
+    )
+
+    def batch_loss(network: nn.Module, batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        targets = (batch["boxes_xyxy"], batch["class_index"], batch["image_index"])
+        return loss(network(batch["images"]), *targets)
+
+    result = fit(
+        model,
+        batch_loss,
+        batches,
+        settings=replace(settings.train, seed=seed),
+        run_dir=run_dir,
+        progress=progress,
+    )
+    record = {
+        "format": "tilth.detector/1",
+        "model": asdict(settings.model),
+        "class_names": class_names,
+        "data_digest": digest,
+        "seed": seed,
+        "versions": {name: str(version) for name, version in versions().items()},
+    }
+    with atomic_writer(run_dir / RECORD) as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(record)))
+    return result
+
+
+def load_detector(run_dir: Path) -> Detector:
+    """The detector that a run left behind, ready to use.
+
+    Raises:
+        DataError: the folder holds no detector, or its record is broken.
+        TrainingError: the weights are missing or broken.
+    """
+    path = run_dir / RECORD
+    try:
+        record = msgspec.json.decode(path.read_bytes())
+        settings = ModelSettings(**record["model"])
+        names, digest = tuple(record["class_names"]), record["data_digest"]
+    except OSError as error:
+        raise DataError(
+            "no trained detector here", where=str(run_dir), fix="tilth train --name NAME"
+        ) from error
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise DataError(
+            "the detector's record is broken", where=str(path), got=str(error)
+        ) from error
+    detector, _ = new_detector(replace(settings, weights=""), names, root=run_dir, seed=0)
+    load_weights(_weights_file(run_dir), detector.model)
+    return replace(detector, model=detector.model.eval(), digest=digest)
+
+
+def find_objects(
+    detector: Detector,
+    images: Sequence[Path],
+    *,
+    score_threshold: float = 0.001,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> Detections:
+    """Detect in every picture; ``media_index`` counts ``images``.
+
+    Boxes are in the pixels of the stored picture and inside it.
+
+    Raises:
+        MediaError: a picture is missing or broken.
+    """
+    device = next(detector.model.parameters()).device
+    starts = range(0, len(images), batch_size)
+    columns: list[tuple[np.ndarray, ...]] = []
+    for start in track(
+        starts, "detecting", console=Console(stderr=True), transient=True, disable=not progress
+    ):
+        pictures = [read_image(path) for path in images[start : start + batch_size]]
+        placed = [
+            letterbox(torch.from_numpy(picture).permute(2, 0, 1), detector.settings.size)
+            for picture in pictures
+        ]
+        squares = torch.stack([square for square, _ in placed]).to(device)
+        found = detect(detector.model, squares.float().div_(255), score_threshold=score_threshold)
+        for row, (boxes, scores, classes) in enumerate(found):
+            height, width = pictures[row].shape[:2]
+            inside = from_letterbox(boxes.cpu().double(), placed[row][1]).numpy()
+            inside = inside.clip(0, [width, height, width, height])
+            index = np.full(len(inside), start + row, dtype=np.int64)
+            columns.append((index, classes.cpu().numpy(), inside, scores.cpu().numpy()))
+    if not columns:
+        none = np.zeros(0)
+        columns.append((none, none, np.zeros((0, 4)), none))
+    media_index, category_index, boxes_xyxy, score = map(np.concatenate, zip(*columns, strict=True))
+    return Detections(
+        media_index=media_index.astype(np.int64),
+        category_index=category_index.astype(np.int64),
+        boxes_xyxy=boxes_xyxy.astype(np.float64),
+        score=score.astype(np.float32),
+    )
+
+
+def _anchors(settings: ModelSettings) -> list[list[tuple[float, float]]]:
+    """The published anchors at the network size of the settings."""
+    ratio = settings.size / ANCHOR_SIZE[settings.variant]
+    return [[(w * ratio, h * ratio) for w, h in head] for head in ANCHORS[settings.variant]]
+
+
+def _weights_file(path: Path) -> Path:
+    if path.is_dir():
+        for name in WEIGHTS:
+            if (path / name).is_file():
+                return path / name
+    if path.is_file():
+        return path
+    raise TrainingError(
+        "no weights here",
+        where=str(path),
+        expected=f"a safetensors file, or a run's folder with {' or '.join(WEIGHTS)}",
+    )
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(
+            "the starting weights cannot be read",
+            where=str(path),
+            expected="a safetensors file",
+            got=str(error),
+        ) from error

@@ -1,0 +1,214 @@
+"""Runs of one detector on a project: train it, score it, find objects in new pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tilth.config import settings_to_dict
+from tilth.curate.box_clusters import cluster_labels
+from tilth.data.detections import Detections
+from tilth.data.images import read_image, write_jpeg
+from tilth.data.project import Project
+from tilth.data.records import Split
+from tilth.errors import DataError, EmptyDatasetError, MediaError, SettingsError
+from tilth.metrics.average_precision import average_precision
+from tilth.recipes.detect_settings import DetectSettings
+from tilth.recipes.detector import Detector, find_objects, load_detector, train_detector
+
+__all__ = ["evaluate", "predict", "train"]
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+def train(root: Path, *, settings: DetectSettings, name: str, progress: bool) -> dict[str, Any]:
+    """Train on the project's training split and record the run with the digest of its data.
+
+    Args:
+        name: of the run's folder in ``runs/`` and of the data set version it saw. Calling again
+            with the same name goes on where a killed run stopped.
+
+    Raises:
+        EmptyDatasetError: no labelled picture in the training split.
+        DataError: the name belongs to a run on other data.
+    """
+    project = Project.open(root)
+    version = project.catalogue.create_version(name)
+    dataset = project.catalogue.read(version=name).of_split(Split.TRAIN)
+    if not len(dataset.annotations):
+        raise EmptyDatasetError("no labelled picture in the train split", fix="tilth split")
+    result = train_detector(
+        dataset,
+        [project.media_path(uri) for uri in dataset.media.uri],
+        settings=settings,
+        root=root,
+        run_dir=_run_dir(project, name),
+        digest=version.digest,
+        seed=settings.train.seed,
+        progress=progress,
+    )
+    project.catalogue.record_run(name, version.digest, settings_to_dict(settings), result.loss)
+    return {
+        "run": name,
+        "folder": result.run_dir,
+        "pictures": len(dataset.media),
+        "boxes": len(dataset.annotations),
+        "data_digest": version.digest,
+        "steps": result.steps,
+        "resumed_from": result.resumed_from,
+        "seconds": round(result.seconds, 1),
+        "loss": result.loss["total"],
+    }
+
+
+def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, Any]:
+    """Average precision of a run on one split, by class, by size and by cluster of boxes.
+
+    Raises:
+        EmptyDatasetError: no labelled picture in the split.
+        DataError: no such run, or its classes are not those of the project.
+    """
+    project = Project.open(root)
+    detector = load_detector(_run_dir(project, run))
+    dataset = project.catalogue.read().of_split(Split[split.upper()])
+    if not len(dataset.annotations):
+        raise EmptyDatasetError(f"no labelled picture in the {split} split", fix="tilth split")
+    names = tuple(category.name for category in dataset.categories)
+    if names != detector.class_names:
+        raise DataError(
+            "the detector was trained on other classes",
+            where=run,
+            expected=", ".join(names),
+            got=", ".join(detector.class_names),
+        )
+    paths = [project.media_path(uri) for uri in dataset.media.uri]
+    detections = find_objects(detector, paths, progress=progress)
+    measured = average_precision(
+        dataset, detections, groups=cluster_labels(project, dataset), bootstrap=200
+    )
+    return {
+        "run": run,
+        "split": split,
+        "pictures": len(dataset.media),
+        "boxes": len(dataset.annotations),
+        "trained_on": detector.digest,
+        **measured.to_dict(),
+    }
+
+
+def predict(
+    root: Path | None,
+    *,
+    run: str | Path,
+    sources: Sequence[Path],
+    score_threshold: float,
+    output: Path | None,
+) -> dict[str, Any]:
+    """Find objects in pictures and folders of pictures.
+
+    Args:
+        root: the project that ``run`` is a name in; None where ``run`` is a folder.
+        output: a folder for copies with the detections drawn in.
+
+    Raises:
+        MediaError: a source is missing, or a picture is broken.
+        EmptyDatasetError: no picture among the sources.
+    """
+    folder = Path(run) if root is None else _run_dir(Project.open(root), str(run))
+    detector = load_detector(folder)
+    images = _pictures(sources)
+    is_long = len(images) > 50
+    found = find_objects(detector, images, score_threshold=score_threshold, progress=is_long)
+    by_picture = [_rows(found, number) for number in range(len(images))]
+    if output is not None:
+        for path, target, own in zip(images, _targets(images, output), by_picture, strict=True):
+            write_jpeg(target, _drawn(read_image(path), own, detector))
+    pictures = [
+        {"picture": path, "objects": _objects(own, detector)}
+        for path, own in zip(images, by_picture, strict=True)
+    ]
+    return {"run": str(run), "objects": len(found), "pictures": pictures}
+
+
+def _run_dir(project: Project, name: str) -> Path:
+    folder = (project.runs / name).resolve()
+    if not folder.is_relative_to(project.runs.resolve()) or folder == project.runs.resolve():
+        raise SettingsError(
+            "a run's name stays inside runs/", expected="a plain name such as 'first'", got=name
+        )
+    return folder
+
+
+def _pictures(sources: Sequence[Path]) -> list[Path]:
+    images: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            inside = (path for path in source.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+            images += sorted(inside)
+        elif source.is_file():
+            images.append(source)
+        else:
+            raise MediaError("no such picture or folder", where=str(source))
+    if not images:
+        raise EmptyDatasetError(
+            "no picture to look at",
+            where=", ".join(map(str, sources)),
+            expected=f"files that end in {', '.join(sorted(PICTURE_SUFFIXES))}",
+        )
+    return images
+
+
+def _targets(images: Sequence[Path], output: Path) -> list[Path]:
+    """One file each in ``output``; same-named pictures of different folders do not collide."""
+    output.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    targets = []
+    for path in images:
+        name, number = path.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name)
+        targets.append(output / f"{name}.jpg")
+    return targets
+
+
+def _rows(found: Detections, media_index: int) -> Detections:
+    own = np.flatnonzero(found.media_index == media_index)
+    own = own[np.argsort(-found.score[own], kind="stable")]
+    return Detections(
+        media_index=found.media_index[own],
+        category_index=found.category_index[own],
+        boxes_xyxy=found.boxes_xyxy[own],
+        score=found.score[own],
+    )
+
+
+def _objects(found: Detections, detector: Detector) -> list[dict[str, Any]]:
+    rows = zip(found.category_index, found.score, found.boxes_xyxy, strict=True)
+    return [
+        {
+            "class": detector.class_names[category],
+            "score": round(float(score), 4),
+            "box_xyxy": [round(float(edge), 2) for edge in box],
+        }
+        for category, score, box in rows
+    ]
+
+
+def _drawn(image_rgb: np.ndarray, found: Detections, detector: Detector) -> np.ndarray:
+    drawn = image_rgb.copy()
+    thickness = max(1, round(max(drawn.shape[:2]) / 300))
+    for item in reversed(_objects(found, detector)):  # the surest on top
+        x0, y0, x1, y1 = (round(edge) for edge in item["box_xyxy"])
+        cv2.rectangle(drawn, (x0, y0), (x1, y1), (230, 120, 0), thickness)
+        text, font = f"{item['class']} {item['score']:.2f}", cv2.FONT_HERSHEY_SIMPLEX
+        (width, height), _ = cv2.getTextSize(text, font, 0.4 * thickness, thickness)
+        top = max(y0, height + 4)
+        cv2.rectangle(drawn, (x0, top - height - 4), (x0 + width, top), (230, 120, 0), -1)
+        cv2.putText(drawn, text, (x0, top - 3), font, 0.4 * thickness, (255, 255, 255), thickness)
+    return drawn
