@@ -16,7 +16,6 @@ Checked by: `test_parameter_counts`, `test_float_count_equals_the_published_file
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -36,7 +35,6 @@ from tilth.ops.nms import non_maximum_suppression
 
 __all__ = ["ANCHORS", "YoloV4", "detect"]
 
-Variant = Literal["yolov4", "yolov4-tiny"]
 
 # In the order of the heads. The tiny file's smallest anchor (10, 14) belongs to no head and
 # (81, 82) to both: its masks are 3,4,5 and 1,2,3.
@@ -144,7 +142,7 @@ class YoloV4(nn.Module):
         self,
         num_classes: int,
         *,
-        variant: Variant = "yolov4",
+        variant: str = "yolov4",
         width: float = 1.0,
         depth: float = 1.0,
         anchors: Sequence[Anchors] | None = None,
