@@ -1,0 +1,36 @@
+"""Run every benchmark that fits two cores, one after the other.
+
+    python benchmarks/run_all.py [NAME ...]
+
+One that cannot run here (a peer or the real data is missing) says so, and the next one starts.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+BENCHMARKS = (
+    "help_seconds",
+    "coco_import",
+    "image_metrics",
+    "demo_minutes",
+    "rebalance_pedestrians",
+)
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or BENCHMARKS
+    failed = []
+    for name in chosen:
+        print(f"== {name}", flush=True)
+        if subprocess.run([sys.executable, FOLDER / f"{name}.py"], cwd=FOLDER.parent).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"did not finish: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

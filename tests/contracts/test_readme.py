@@ -1,0 +1,61 @@
+"""The README tells the truth: its commands exist with these options, its Python runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tilth.cli.app import VERBS, app
+from tilth.data.images import write_jpeg
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    shlex.split(line.split("#")[0])
+    for line in README.splitlines()
+    if line.startswith("tilth ") and line.split()[1] in VERBS
+]
+
+
+def test_make_verbs_are_those_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bmake (\w+)", README + (ROOT / "CONTRIBUTING.md").read_text()))
+    assert {"demo", "test"} <= named
+    assert named - {"alone"} <= set(re.findall(r"^(\w+):", makefile, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[1:3]))
+def test_options_of_the_readme_exist(command):
+    shown = CliRunner().invoke(app, [command[1], "--help"])
+    assert shown.exit_code == 0
+    for word in command[2:]:
+        if word.startswith("--"):
+            assert word in shown.output
+
+
+def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_jpeg(tmp_path / "photos" / "a.jpg", np.full((40, 60, 3), 90, np.uint8))
+    labels = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [5, 6, 20, 10]}],
+        "categories": [{"id": 3, "name": "thing"}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    code = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL).group(1)
+    scope: dict = {}
+    exec(code, scope)
+    assert scope["dataset"].annotations.boxes_xyxy.tolist() == [[5, 6, 25, 16]]
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
