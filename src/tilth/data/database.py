@@ -37,13 +37,20 @@ def connect(url: str, *, lock_timeout_s: float = 60.0) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    options = f"-c lock_timeout={int(lock_timeout_s * 1000)}"
     try:
-        return sa.create_engine(parsed, connect_args={"options": options}, pool_pre_ping=True)
+        engine = sa.create_engine(parsed, pool_pre_ping=True)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             "the PostgreSQL driver is not installed", fix="pip install 'tilth[postgres]'"
         ) from error
+
+    def limit_waiting(connection: Any, _record: Any) -> None:
+        # Not by connection options: those of the URL are the user's (a search_path, say).
+        connection.execute(f"SET lock_timeout = {int(lock_timeout_s * 1000)}")
+        connection.commit()
+
+    event.listen(engine, "connect", limit_waiting)
+    return engine
 
 
 def is_sqlite(connection: Connection | Engine) -> bool:

@@ -140,9 +140,8 @@ def _roots(dataset: Dataset) -> NDArray[np.int64]:
         )
     up = rows.copy()
     up[derived] = parents
-    for _ in range(len(media)):
-        higher = up[up]
-        if np.array_equal(higher, up):
-            return up
-        up = higher
-    raise DataError("pictures that are each other's parents")
+    for _ in range(len(media).bit_length()):  # each round doubles the generations that are climbed
+        up = up[up]
+    if derived[up].any():
+        raise DataError("pictures that are each other's parents")
+    return up
