@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cli_runs import Tilth
@@ -29,29 +29,60 @@ RESULT = ExperimentResult(
 )
 
 
+SCORES = {
+    "run": "first",
+    "split": "val",
+    "pictures": 4,
+    "boxes": 9,
+    "ap": 0.25,
+    "ap50": 0.5,
+    "ap75": None,
+    "ar": 0.375,
+    "ap_interval": [0.125, 0.3125],
+    "ap50_interval": None,
+    "per_class": {"cat": 0.25, "unseen": None},
+    "per_class_ap50": {"cat": 0.75, "unseen": None},
+    "per_group": {"0": 0.8125},
+    "recall": [0.0, 1.0],
+    "precision": [1.0, None],
+}
+FOUND = {
+    "run": "first",
+    "objects": 3,
+    "pictures": [
+        {"picture": Path("a.jpg"), "objects": [{"class": name} for name in ("dog", "cat", "dog")]},
+        {"picture": Path("b/c.jpg"), "objects": []},
+    ],
+}
+
+
 class Recipes:
     """Answers in the place of `lazy.attribute`, and keeps what it was asked."""
 
+    REAL = ("tilth.recipes.experiment:ExperimentResult", "tilth.recipes.report:results_table")
+    ANSWERS: ClassVar[dict[str, Any]] = {
+        "tilth.recipes.detect:experiment": RESULT,
+        "tilth.recipes.demo:demo": RESULT,
+        "tilth.recipes.detect_settings:settings": "the settings",
+        "tilth.recipes.detector_runs:train": {"steps": 7},
+        "tilth.recipes.detector_runs:evaluate": SCORES,
+        "tilth.recipes.detector_runs:predict": FOUND,
+        "tilth.recipes.report:write_report": (Path("x/report.html"), Path("x/report.json")),
+    }
+
     def __init__(self) -> None:
         self.asked: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        self.real = lazy.attribute
 
     def attribute(self, path: str) -> Any:
-        if path.endswith(":ExperimentResult"):
-            return ExperimentResult
+        if path in self.REAL:
+            return self.real(path)
 
         def answer(*positional: Any, **named: Any) -> Any:
             self.asked[path] = (positional, named)
-            return self.answer(path, positional)
+            return self.ANSWERS[path]
 
         return answer
-
-    def answer(self, path: str, positional: tuple[Any, ...]) -> Any:
-        if path in ("tilth.recipes.detect:experiment", "tilth.recipes.demo:demo"):
-            return RESULT
-        if path == "tilth.recipes.report:write_report":
-            folder: Path = positional[1]
-            return folder / "report.html", folder / "report.json"
-        return {"settings": positional} if path.endswith(":settings") else {"ap50": 0.5}
 
 
 @pytest.fixture
@@ -76,11 +107,11 @@ def test_train_merges_file_and_overrides(tilth: Tilth, recipes: Recipes, tmp_pat
         *("--set", "train.steps=7", "--set", "seed=1", "--json"),
     )
     assert ended.code == 0, ended.err
-    assert ended.document == {"ap50": 0.5}
-    values, overrides = recipes.asked["tilth.recipes.detect:settings"][0]
+    assert ended.document == {"steps": 7}
+    values, overrides = recipes.asked["tilth.recipes.detect_settings:settings"][0]
     assert values == {"train": {"steps": 5}}
     assert overrides == ["train.steps=7", "seed=1"]
-    (root,), named = recipes.asked["tilth.recipes.detect:train"]
+    (root,), named = recipes.asked["tilth.recipes.detector_runs:train"]
     assert root == tmp_path / "field"
     assert named["name"] == "first"
     assert named["progress"] is False  # the tests' standard error is no terminal
@@ -91,7 +122,7 @@ def test_train_finds_the_project_above_the_working_folder(
 ) -> None:
     monkeypatch.chdir(project / "deep")
     assert tilth("train").code == 0
-    assert recipes.asked["tilth.recipes.detect:train"][0] == (project,)
+    assert recipes.asked["tilth.recipes.detector_runs:train"][0] == (project,)
 
 
 def test_train_without_settings_file_that_is_named(tilth: Tilth, project: Path) -> None:
@@ -100,43 +131,76 @@ def test_train_without_settings_file_that_is_named(tilth: Tilth, project: Path) 
     assert ended.document["error"]["where"] == "none.toml"
 
 
-def test_train_experiment_writes_the_report(tilth: Tilth, recipes: Recipes, project: Path) -> None:
-    ended = tilth("train", "--experiment", "--project", project, "--json")
-    assert recipes.asked["tilth.recipes.report:write_report"][0] == (
-        RESULT,
-        project / "runs" / "experiment",
-    )
-    assert ended.document["html"] == str(project / "runs" / "experiment" / "report.html")
-    raw, rebalanced = ended.document["arms"]
-    assert (raw["ap50"], raw["ap50_std"]) == (0.25, None)
-    assert rebalanced["ap50"] == pytest.approx(0.6)
-    assert rebalanced["ap50_std"] == pytest.approx(0.1414, abs=1e-4)
-
-
-def test_experiment_is_shown_as_a_table_that_ends_with_the_path(
+def test_train_experiment_passes_its_name_and_writes_the_report_there(
     tilth: Tilth, recipes: Recipes, project: Path
 ) -> None:
-    lines = tilth("train", "--experiment", "--project", project).out.splitlines()
+    ended = tilth("train", "--experiment", "--name", "second", "--project", project, "--json")
+    assert recipes.asked["tilth.recipes.detect:experiment"] == (
+        (project,),
+        {"settings": "the settings", "name": "second", "progress": False},
+    )
+    written = recipes.asked["tilth.recipes.report:write_report"][0]
+    assert written == (RESULT, project / "runs" / "second")
+    assert ended.document["html"] == "x/report.html"
+    raw, rebalanced = ended.document["arms"]
+    assert raw["ap50"] == {"mean": 0.25, "std": None, "low": 0.25, "high": 0.25, "runs": 1}
+    assert rebalanced["ap50"]["mean"] == pytest.approx(0.6)
+    assert rebalanced["ap50"]["std"] == pytest.approx(0.1414, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "--experiment"], ["report", "experiment"], ["demo"]]
+)
+def test_experiment_ends_with_the_table_of_the_report_and_its_path(
+    arguments: list[str], tilth: Tilth, recipes: Recipes, project: Path, tmp_path: Path
+) -> None:
+    RESULT.to_json(project / "runs" / "experiment" / "report.json")
+    own = [] if arguments == ["demo"] else ["--project", str(project)]
+    lines = tilth(*arguments, *own).out.splitlines()
     assert lines[0].strip() == "Rebalancing"
-    assert any("rebalanced" in line and "0.600 ± 0.141" in line for line in lines)
-    assert lines[-1] == f"report: {project}/runs/experiment/report.html"
+    assert any("rebalanced" in line and "60.0 ± 14.1" in line for line in lines)
+    assert lines[-1] == "report: x/report.html"
 
 
 def test_evaluate_passes_run_and_split(tilth: Tilth, recipes: Recipes, project: Path) -> None:
-    ended = tilth("evaluate", "--project", project, "--run", "first", "--split", "val")
-    assert "ap50" in ended.out
-    assert "0.5" in ended.out
-    assert recipes.asked["tilth.recipes.detect:evaluate"] == (
+    arguments = ("evaluate", "--project", project, "--run", "first", "--split", "val")
+    assert tilth(*arguments, "--json").document == SCORES
+    assert recipes.asked["tilth.recipes.detector_runs:evaluate"] == (
         (project,),
         {"run": "first", "split": "val", "progress": False},
     )
+
+
+@pytest.mark.usefixtures("recipes")
+def test_evaluate_shows_overall_class_and_cluster_but_no_curve(tilth: Tilth, project: Path) -> None:
+    text = tilth("evaluate", "--project", project).out
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    assert text.startswith("run 'first' on split val: 4 pictures, 9 boxes\n")
+    assert ["AP", "0.25", "0.125", "to", "0.312", "IoU", "0.50", "to", "0.95"] in rows
+    assert ["AP50", "0.5", "-", "IoU", "0.50"] in rows
+    assert ["AP75", "-", "IoU", "0.75"] in rows
+    assert ["cat", "0.25", "0.75"] in rows
+    assert ["unseen", "-", "-"] in rows
+    assert ["0", "0.8125"] in rows
+    assert "precision" not in text
+
+
+@pytest.mark.usefixtures("recipes")
+def test_predict_shows_one_line_a_picture(tilth: Tilth, project: Path) -> None:
+    ended = tilth("predict", "a.jpg", "b", "--project", project, "--output", "drawn")
+    assert ended.out.splitlines() == [
+        "a.jpg: 3 objects, cat 1, dog 2",
+        "b/c.jpg: 0 objects",
+        "3 objects in 2 pictures",
+        "drawn in drawn",
+    ]
 
 
 def test_predict_of_a_bare_name_looks_in_the_project(
     tilth: Tilth, recipes: Recipes, project: Path
 ) -> None:
     assert tilth("predict", "a.jpg", "b", "--run", "first", "--project", project).code == 0
-    positional, named = recipes.asked["tilth.recipes.detect:predict"]
+    positional, named = recipes.asked["tilth.recipes.detector_runs:predict"]
     assert positional == (project,)
     assert named["run"] == "first"
     assert named["sources"] == [Path("a.jpg"), Path("b")]
@@ -147,7 +211,7 @@ def test_predict_with_the_path_of_a_run_needs_no_project(
 ) -> None:
     (tmp_path / "first").mkdir()
     assert tilth("predict", "a.jpg", "--run", "first", "--score", "0.5").code == 0
-    positional, named = recipes.asked["tilth.recipes.detect:predict"]
+    positional, named = recipes.asked["tilth.recipes.detector_runs:predict"]
     assert positional == (None,)
     assert named["run"] == Path("first")
     assert named["score_threshold"] == 0.5
@@ -182,7 +246,9 @@ def test_demo_makes_its_own_project(tilth: Tilth, recipes: Recipes) -> None:
         (Path("there"),),
         {"seed": 3, "progress": False},
     )
-    assert ended.out.splitlines()[-1].startswith("report: there/runs/demo/")
+    written = recipes.asked["tilth.recipes.report:write_report"][0]
+    assert written == (RESULT, Path("there/runs/demo"))
+    assert ended.code == 0
 
 
 @pytest.mark.parametrize("verb", ["info", "train", "evaluate", "metrics", "split", "rebalance"])

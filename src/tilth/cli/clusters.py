@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,16 +10,7 @@ from tilth.cli.options import ProjectOption, QuietOption, SeedOption, TaskOption
 from tilth.cli.outcome import Outcome, table
 from tilth.cli.progress import spinner
 from tilth.cli.project import open_project
-from tilth.errors import EmptyDatasetError, SettingsError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from tilth.data.catalogue import Catalogue
-    from tilth.data.dataset import Dataset
-
-CLUSTER_SET, PROJECTION_SET = "clusters", "projection"
+from tilth.errors import SettingsError
 
 
 def command(
@@ -47,39 +38,25 @@ def command(
       tilth clusters --k auto --projection umap
     """
     number = _parse_k(k)
-    catalogue = open_project(project).catalogue
+    opened = open_project(project)
     import numpy as np
 
-    from tilth.curate.clusters import cluster, project_2d
+    from tilth.curate.box_clusters import cluster_boxes
 
-    dataset = catalogue.read(task)
-    ids, features = _measured_boxes(catalogue, dataset)
-    to_fit = np.isin(ids, dataset.annotations.id[_annotations_to_fit(dataset)])
-    if not to_fit.any():
-        raise EmptyDatasetError("no box is measured", where=f"task '{task}'", fix="tilth metrics")
     with spinner("clustering", quiet=quiet):
-        found = cluster(features[to_fit], number, seed=seed)
-        labels = found.assign(features)
-        coordinates = project_2d(found.standardise(features), projection, seed=seed)
-    catalogue.write_features(
-        CLUSTER_SET, ["cluster"], "annotation", ids, labels[:, None].astype(np.float64)
-    )
-    catalogue.write_features(PROJECTION_SET, ["x", "y"], "annotation", ids, coordinates)
-
-    counts = np.bincount(labels, minlength=found.k).tolist()
+        boxes = cluster_boxes(opened, task=task, k=number, projection=projection, seed=seed)
+    found = boxes.clusters
+    counts = np.bincount(boxes.labels, minlength=found.k).tolist()
     document = {
         "k": found.k,
         "silhouette": found.silhouette,
         "silhouette_by_k": found.silhouette_by_k,
         "boxes": counts,
-        "not_measured": len(dataset.annotations) - len(ids),
+        "not_measured": boxes.not_measured,
         "projection": projection,
         "seed": seed,
     }
-    title = f"k = {found.k}, silhouette {found.silhouette:.2f}"
-    return Outcome(
-        document, lambda: table(("cluster", "boxes"), list(enumerate(counts)), title=title)
-    )
+    return Outcome(document, lambda: _show(document))
 
 
 def _parse_k(text: str) -> int | Literal["auto"]:
@@ -90,27 +67,8 @@ def _parse_k(text: str) -> int | Literal["auto"]:
     raise SettingsError("--k cannot be read", expected="a number, or auto", got=text)
 
 
-def _measured_boxes(
-    catalogue: Catalogue, dataset: Dataset
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Annotation ids [m] of the task, and the features [m, 6] that are clustered."""
-    import numpy as np
-
-    from tilth.curate.box_features import CLUSTER_FEATURE_NAMES
-    from tilth.curate.measure import BOX_FEATURE_SET
-
-    measured = catalogue.read_features(BOX_FEATURE_SET)
-    if not len(measured.ids):
-        return np.empty(0, np.int64), np.empty((0, len(CLUSTER_FEATURE_NAMES)))
-    wanted = [list(measured.columns).index(name) for name in CLUSTER_FEATURE_NAMES]
-    of_task = np.isin(measured.ids, dataset.annotations.id)
-    return measured.ids[of_task], measured.values[of_task][:, wanted]
-
-
-def _annotations_to_fit(dataset: Dataset) -> NDArray[np.bool_]:
-    """Training originals: held-out boxes must not decide, and copies must not move the centres."""
-    from tilth.data.records import Split
-
-    originals = dataset.media.parent_id < 0
-    training = originals & (dataset.media.split == Split.TRAIN)
-    return (training if training.any() else originals)[dataset.annotations.media_index]
+def _show(document: dict[str, Any]) -> None:
+    title = f"k = {document['k']}, silhouette {document['silhouette']:.2f}"
+    table(("cluster", "boxes"), list(enumerate(document["boxes"])), title=title)
+    if document["not_measured"]:
+        typer.echo(f"{document['not_measured']} boxes have no cluster: measure them, tilth metrics")

@@ -23,8 +23,9 @@ def command(
 ) -> Outcome:
     """Score a trained detector on one split.
 
-    Average precision by the COCO protocol (0 to 1, higher is better), for all classes together
-    and for each.
+    Average precision by the COCO protocol (0 to 1, higher is better): for all classes together
+    with a 95 % interval from resampling the pictures, for each class, and for each cluster of
+    boxes where there are clusters. With --json also the precision-recall curve.
 
     \b
     Example:
@@ -34,4 +35,26 @@ def command(
     scores: dict[str, Any] = lazy.attribute("tilth.recipes.detector_runs:evaluate")(
         root, run=run, split=split, progress=shows_progress(quiet)
     )
-    return Outcome(scores, lambda: table(("", "value"), list(scores.items())))
+    return Outcome(scores, lambda: _show(scores))
+
+
+def _show(scores: dict[str, Any]) -> None:
+    seen = f"{scores['pictures']} pictures, {scores['boxes']} boxes"
+    title = f"run '{scores['run']}' on split {scores['split']}: {seen}"
+    overall = [
+        ("AP", scores["ap"], _interval(scores["ap_interval"]), "IoU 0.50 to 0.95"),
+        ("AP50", scores["ap50"], _interval(scores["ap50_interval"]), "IoU 0.50"),
+        ("AP75", scores["ap75"], "", "IoU 0.75"),
+        ("AR", scores["ar"], "", "recall of the best 100 detections a picture"),
+    ]
+    table(("", "value", "95 % interval", ""), overall, title=title)
+    by_class = [
+        (name, ap, scores["per_class_ap50"][name]) for name, ap in scores["per_class"].items()
+    ]
+    table(("class", "AP", "AP50"), by_class)
+    if scores["per_group"]:
+        table(("cluster", "AP50"), list(scores["per_group"].items()))
+
+
+def _interval(interval: list[float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

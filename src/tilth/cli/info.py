@@ -11,15 +11,15 @@ from tilth.cli.outcome import Outcome, table
 from tilth.cli.project import open_project
 
 if TYPE_CHECKING:
-    from tilth.data.catalogue import Catalogue
     from tilth.data.dataset import Dataset
+    from tilth.data.project import Project
 
 
 def command(task: TaskOption = "detection", project: ProjectOption = None) -> Outcome:
     """Show what the project holds.
 
-    Counts by split, class, source and review state, the versions, how far the measuring has come,
-    and the runs.
+    Counts by split, class, cluster, source and review state, the versions, how far the measuring
+    has come, and the runs.
 
     \b
     Example:
@@ -32,7 +32,8 @@ def command(task: TaskOption = "detection", project: ProjectOption = None) -> Ou
         "project": opened.root,
         "task": task,
         **_counts(dataset),
-        "measured": _measured(opened.catalogue, dataset),
+        "measured": _measured(opened, dataset),
+        "annotations_by_cluster": _by_cluster(opened, dataset),
         "versions": [version.name for version in opened.catalogue.versions()],
         "runs": sorted(folder.name for folder in opened.runs.iterdir() if folder.is_dir()),
     }
@@ -63,14 +64,25 @@ def _counts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _measured(catalogue: Catalogue, dataset: Dataset) -> dict[str, int]:
+def _measured(project: Project, dataset: Dataset) -> dict[str, int]:
     from tilth.curate.measure import BOX_FEATURE_SET, IMAGE_FEATURE_SET
 
-    media, boxes = dataset.media.id, dataset.annotations.id
+    media, boxes, catalogue = dataset.media.id, dataset.annotations.id, project.catalogue
     return {
         "pictures": len(media) - len(catalogue.missing_features(IMAGE_FEATURE_SET, media)),
         "boxes": len(boxes) - len(catalogue.missing_features(BOX_FEATURE_SET, boxes)),
     }
+
+
+def _by_cluster(project: Project, dataset: Dataset) -> dict[str, int]:
+    """Boxes of each cluster; those without one are not counted."""
+    import numpy as np
+
+    from tilth.curate.box_clusters import cluster_labels
+
+    labels = cluster_labels(project, dataset)
+    counts = np.bincount(labels[labels >= 0]).tolist()
+    return {str(cluster): count for cluster, count in enumerate(counts)}
 
 
 def _show(document: dict[str, Any]) -> None:
@@ -83,6 +95,7 @@ def _show(document: dict[str, Any]) -> None:
         ("annotations", "", document["num_annotations"]),
         ("", "measured", document["measured"]["boxes"]),
         *(("", f"class {name}", n) for name, n in document["annotations_by_class"].items()),
+        *(("", f"cluster {name}", n) for name, n in document["annotations_by_cluster"].items()),
         *(("", f"source {name}", n) for name, n in document["annotations_by_source"].items() if n),
         *(
             ("", f"review {name}", n)

@@ -12,17 +12,21 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tilth.errors import TilthError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = [
     "Outcome",
     "error_document",
     "plain_values",
     "print_document",
+    "print_rich",
     "reserved_stdout",
     "show_error",
     "table",
@@ -47,22 +51,30 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     if title:  # rich would fold a title to the width of its table
         typer.secho(title, bold=True)
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float) for row in rows)
+        numeric = all(isinstance(row[index], int | float | None) for row in rows)
         grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(_cell(value)) for value in row))  # Text: names may hold [markup]
+    print_rich(grid)
+
+
+def print_rich(grid: Table) -> None:
+    """Print a table of rich on standard output."""
+    from rich.console import Console
+
     # A pipe has no width; 80 columns would fold paths that a script may want to read.
     width = None if sys.stdout.isatty() else 200
     Console(file=sys.stdout, width=width, highlight=False).print(grid)
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else f"{value}"
 
 

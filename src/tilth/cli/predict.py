@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from tilth import lazy
 from tilth.cli.options import ProjectOption, RunOption
-from tilth.cli.outcome import Outcome, table
+from tilth.cli.outcome import Outcome
 from tilth.cli.project import find_project
 
 
@@ -44,4 +45,19 @@ def command(
         score_threshold=score_threshold,
         output=output,
     )
-    return Outcome(found, lambda: table(("", "value"), list(found.items())))
+    document = {**found, "drawn_in": output}
+    return Outcome(document, lambda: _show(document))
+
+
+def _show(document: dict[str, Any]) -> None:
+    for picture in document["pictures"]:
+        counts = Counter(found["class"] for found in picture["objects"])
+        by_class = "".join(f", {name} {count}" for name, count in sorted(counts.items()))
+        typer.echo(f"{picture['picture']}: {_objects(counts.total())}{by_class}")
+    typer.echo(f"{_objects(document['objects'])} in {len(document['pictures'])} pictures")
+    if document["drawn_in"]:
+        typer.echo(f"drawn in {document['drawn_in']}")
+
+
+def _objects(count: int) -> str:
+    return "1 object" if count == 1 else f"{count} objects"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tilth.cli.clusters import CLUSTER_SET
 from tilth.cli.options import ProjectOption, QuietOption, TaskOption
 from tilth.cli.outcome import Outcome, error_document, table
 from tilth.cli.progress import shows_progress
@@ -17,7 +16,7 @@ from tilth.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from tilth.curate.rebalance import RebalancePlan
-    from tilth.data.catalogue import Catalogue
+    from tilth.data.project import Project
 
 
 def command(
@@ -78,7 +77,7 @@ def command(
             )
         plan = RebalancePlan.load(plan_file)
     else:
-        plan = _plan(opened.catalogue, task, _parse_target(target), name, seed)
+        plan = _plan(opened, task, _parse_target(target), name, seed)
     document = _plan_document(plan)
     if plan_only:
         if plan_file is not None:
@@ -92,27 +91,22 @@ def command(
 
 
 def _plan(
-    catalogue: Catalogue,
+    project: Project,
     task: str,
     target: int | Literal["equal"],
     name: str | None,
     seed: int | None,
 ) -> RebalancePlan:
-    import numpy as np
-
+    from tilth.curate.box_clusters import cluster_labels
     from tilth.curate.clusters import media_clusters
     from tilth.curate.rebalance import plan
 
-    dataset = catalogue.read(task)
-    clusters = catalogue.read_features(CLUSTER_SET)
-    if not len(clusters.ids):
+    dataset = project.catalogue.read(task)
+    labels = cluster_labels(project, dataset)
+    if not (labels >= 0).any():
         raise DataError(
             "the boxes have no clusters yet", where=f"task '{task}'", fix="tilth clusters"
         )
-    order = np.argsort(clusters.ids)
-    ids, labels = clusters.ids[order], clusters.values[order, 0].astype(np.int64)
-    at = np.minimum(np.searchsorted(ids, dataset.annotations.id), len(ids) - 1)
-    labels = np.where(ids[at] == dataset.annotations.id, labels[at], -1)
     return plan(
         dataset,
         media_clusters(dataset, labels),

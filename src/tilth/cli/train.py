@@ -18,7 +18,12 @@ from tilth.config import read_toml
 
 def command(
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="The folder in runs/.")
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="The folder in runs/.  [default: detector, or experiment]",
+        ),
     ] = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", metavar="FILE", help="Settings in TOML.")
@@ -51,11 +56,11 @@ def command(
     settings = lazy.attribute("tilth.recipes.detect_settings:settings")(values, overrides or [])
     progress = shows_progress(quiet)
     if experiment:
-        folder = root / "runs" / (name or "experiment")
+        name = name or "experiment"
         result = lazy.attribute("tilth.recipes.detect:experiment")(
-            root, settings=settings, progress=progress
+            root, settings=settings, name=name, progress=progress
         )
-        return experiment_outcome(result, folder)
+        return experiment_outcome(result, root / "runs" / name)
     trained: dict[str, Any] = lazy.attribute("tilth.recipes.detector_runs:train")(
         root, settings=settings, name=name or "detector", progress=progress
     )

@@ -35,6 +35,7 @@ class BoxClusters:
         labels: int64 [m].
         coordinates: float64 [m, 2].
         clusters: what was found on the boxes where ``fitted``, bool [m].
+        not_measured: boxes of the task that have no features yet, hence no cluster.
     """
 
     annotation_ids: NDArray[np.int64]
@@ -42,6 +43,7 @@ class BoxClusters:
     coordinates: NDArray[np.float64]
     fitted: NDArray[np.bool_]
     clusters: Clusters
+    not_measured: int
 
 
 def cluster_boxes(
@@ -55,12 +57,14 @@ def cluster_boxes(
     """Cluster the boxes of a task by the source's six features, and store the result.
 
     Raises:
-        EmptyDatasetError: no box has been measured.
+        EmptyDatasetError: no box, or none that may decide, has been measured.
         DataError: fewer different boxes than clusters.
     """
     dataset = project.catalogue.read(task)
     ids, rows = _measured(project, dataset)
     fitted = np.isin(ids, dataset.annotations.id[_is_evidence(dataset)])
+    if not fitted.any():
+        raise EmptyDatasetError("no box of a training picture is measured", fix="tilth metrics")
     found = cluster(rows[fitted], k, seed=seed)
     labels = found.assign(rows)
     labels[fitted] = found.labels  # k-means' own, where a box lies just between two centres
@@ -68,7 +72,12 @@ def cluster_boxes(
     values = np.column_stack([labels, coordinates])
     project.catalogue.write_features(BOX_CLUSTER_SET, _COLUMNS, "annotation", ids, values)
     return BoxClusters(
-        annotation_ids=ids, labels=labels, coordinates=coordinates, fitted=fitted, clusters=found
+        annotation_ids=ids,
+        labels=labels,
+        coordinates=coordinates,
+        fitted=fitted,
+        clusters=found,
+        not_measured=len(dataset.annotations) - len(ids),
     )
 
 
