@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from drawn_sets import detected, labelled
 
+from tilth.data.detections import Detections
 from tilth.recipes.cluster_words import describe_clusters
 from tilth.recipes.example_pictures import example_picture
 from tilth.recipes.experiment import (
@@ -139,16 +141,18 @@ def made_up_examples(count: int) -> list[ExamplePicture]:
             for name, skill in zip(ARMS, (0.35, 0.6, 0.7, 0.92), strict=True)
         }
         name = f"{index:04d}.jpg"
-        pictures.append(example_picture(name, photograph, truth, classes, predictions, CLASSES))
+        own = labelled([truth], [classes.tolist()], class_names=CLASSES)
+        pictures.append(example_picture(name, photograph, own, predictions))
     return pictures
 
 
-def _detections(random: np.random.Generator, truth: Any, classes: Any, skill: float) -> Any:
+def _detections(random: np.random.Generator, truth: Any, classes: Any, skill: float) -> Detections:
     found = random.random(len(truth)) < skill
     guesses = truth[random.random(len(truth)) > skill + 0.2] + 25.0
     boxes = np.concatenate([truth[found] + random.normal(0, 3, (found.sum(), 4)), guesses])
     scores = np.concatenate([random.uniform(0.5, 0.99, found.sum()), np.full(len(guesses), 0.33)])
-    return boxes, scores, np.concatenate([classes[found], np.zeros(len(guesses), dtype=int)])
+    kinds = np.concatenate([classes[found], np.zeros(len(guesses), dtype=int)])
+    return detected(boxes, scores, kinds)
 
 
 def _score(seed: int, ap50: float | None, steps: int) -> SeedScore:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
+from drawn_sets import detected, labelled
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,14 +16,13 @@ from tilth.recipes.experiment import ExamplePicture
 from tilth.recipes.picture_overlays import sorted_by_change, tally
 
 GREY = np.full((60, 100, 3), 128, np.uint8)
-CLASSES = ["face", "coin"]
 
 
 def picture(truth, predictions, *, name: str = "p", image=GREY) -> ExamplePicture:
     """One arm, all boxes of class 0."""
     boxes, scores = predictions
-    arms = {"arm": (boxes, scores, [0] * len(scores))}
-    return example_picture(name, image, truth, [0] * len(truth), arms, CLASSES)
+    arms = {"arm": detected(boxes, scores, [0] * len(scores))}
+    return example_picture(name, image, labelled([truth], [[0] * len(truth)]), arms)
 
 
 def test_each_label_is_claimed_once_by_the_surest_detection() -> None:
@@ -34,7 +35,7 @@ def test_each_label_is_claimed_once_by_the_surest_detection() -> None:
 
 def test_another_class_does_not_match() -> None:
     box = [[10.0, 10.0, 30.0, 30.0]]
-    found = example_picture("p", GREY, box, [0], {"arm": (box, [0.9], [1])}, CLASSES)
+    found = example_picture("p", GREY, labelled([box], [[0]]), {"arm": detected(box, [0.9], [1])})
     assert found.predictions["arm"][0].state == "false positive"
     assert found.missed["arm"] == [0]
 
@@ -44,6 +45,15 @@ def test_iou_of_one_half_is_the_limit() -> None:
     at, below = ([[0.0, 0.0, 10.0, 20.0]], [0.9]), ([[0.0, 0.0, 10.0, 20.1]], [0.9])
     assert tally(picture(truth, at), "arm") == (1, 0, 0)
     assert tally(picture(truth, below), "arm") == (0, 1, 1)
+
+
+def test_a_detection_in_a_crowd_is_neither_right_nor_false() -> None:
+    truth = labelled([[[0.0, 0.0, 40.0, 40.0], [50.0, 0.0, 60.0, 10.0]]], [[0, 0]])
+    truth = replace(truth, annotations=replace(truth.annotations, is_crowd=np.array([True, False])))
+    inside = detected([[0.0, 0.0, 20.0, 20.0]], [0.9], [0])
+    found = example_picture("p", GREY, truth, {"arm": inside})
+    assert found.predictions["arm"] == []
+    assert found.missed["arm"] == [1]
 
 
 def test_unsure_detections_are_left_out() -> None:
@@ -73,11 +83,11 @@ def test_the_biggest_change_comes_first() -> None:
     from tilth.recipes.experiment import Arm
 
     box = [[10.0, 10.0, 30.0, 30.0]]
-    nothing, right = ([], [], []), (box, [0.9], [0])
+    nothing, right = detected([], [], []), detected(box, [0.9], [0])
     arms = [Arm(name="first", label="First"), Arm(name="last", label="Last")]
 
     def made(name: str, first, last) -> ExamplePicture:
-        return example_picture(name, GREY, box, [0], {"first": first, "last": last}, CLASSES)
+        return example_picture(name, GREY, labelled([box], [[0]]), {"first": first, "last": last})
 
     same, gain, loss = made("a", right, right), made("b", nothing, right), made("c", right, nothing)
     names = [p.name for p in sorted_by_change([same, loss, gain], arms)]
