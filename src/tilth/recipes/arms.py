@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +25,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
 from tilth.data.project import Project
+from tilth.errors import TrainingError
 from tilth.metrics.average_precision import AveragePrecision, average_precision
 from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.detector import find_objects, load_detector, new_detector, train_detector
 from tilth.recipes.experiment import SeedScore
 
-__all__ = ["ArmJob", "ArmOutcome", "run_arms", "score_of"]
+__all__ = ["ArmJob", "ArmOutcome", "run_arms", "score_of", "steps_done"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,8 +83,15 @@ class ArmOutcome:
 def run_arms(jobs: Sequence[ArmJob], *, workers: int, progress: bool) -> list[ArmOutcome]:
     """Train and score all jobs, ``workers`` at a time (0: one a core, or one on a GPU).
 
+    The first error of a job ends the others too, at once; the same call goes on from their last
+    checkpoints.
+
+    Returns:
+        One outcome a job, in the order of ``jobs``.
+
     Raises:
-        The first error of a job; finished jobs keep their folders, and the same call goes on.
+        TilthError: what the job could not do.
+        TrainingError: a worker process died without a word.
     """
     if workers == 0:
         workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
@@ -99,17 +108,39 @@ def run_arms(jobs: Sequence[ArmJob], *, workers: int, progress: bool) -> list[Ar
     pool = ProcessPoolExecutor(
         workers, context, initializer=_take_share_of_cores, initargs=(workers,)
     )
+    strangers = set(multiprocessing.active_children())
     with pool, bar:
         line = bar.add_task("arms", total=sum(job.steps for job in jobs))
         futures: list[Future[ArmOutcome]] = [pool.submit(_run, job) for job in jobs]
         pending = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
-            if any(future.exception() for future in done):
-                pool.shutdown(wait=False, cancel_futures=True)
-                break
-            bar.update(line, completed=sum(_steps_done(job) for job in jobs))
-        return [future.result() for future in futures if not future.cancelled()]
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                bar.update(line, completed=sum(steps_done(job) for job in jobs))
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - strangers:
+                worker.terminate()  # its checkpoints are whole at any time
+            if isinstance(error, BrokenProcessPool):
+                raise _worker_died() from error
+            raise
+        return [future.result() for future in futures]
+
+
+def steps_done(job: ArmJob) -> int:
+    """The last step that the job has logged; a line that is half written counts as none."""
+    try:
+        lines = (job.run_dir / "metrics.jsonl").read_bytes().splitlines()
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        try:
+            return int(msgspec.json.decode(line)["step"])
+        except (msgspec.DecodeError, KeyError, TypeError):
+            continue
+    return 0
 
 
 def score_of(
@@ -131,12 +162,12 @@ def score_of(
 
 
 def _run(job: ArmJob) -> ArmOutcome:
-    started = time.perf_counter()
+    seconds = 0.0
     project = Project.open(job.root)
     dataset = project.catalogue.read(version=job.version)
     if len(job.train_rows):
         train = dataset.take(job.train_rows)
-        train_detector(
+        seconds += train_detector(
             train,
             _paths(project, train),
             settings=job.settings,
@@ -145,12 +176,13 @@ def _run(job: ArmJob) -> ArmOutcome:
             digest=job.digest,
             seed=job.seed,
             progress=False,
-        )
+        ).seconds  # of all the calls that it took, where some were stopped
         detector = load_detector(job.run_dir)
     else:
         names = [category.name for category in dataset.categories]
         detector, _ = new_detector(job.settings.model, names, root=job.root, seed=job.seed)
         detector.model.eval()
+    started = time.perf_counter()
     test = dataset.take(job.test_rows)
     detections = find_objects(detector, _paths(project, test))
     clusters = np.concatenate([job.clusters[dataset.rows_of(row)] for row in job.test_rows])
@@ -159,7 +191,7 @@ def _run(job: ArmJob) -> ArmOutcome:
         measured,
         seed=job.seed,
         num_clusters=job.num_clusters,
-        seconds=time.perf_counter() - started,
+        seconds=seconds + time.perf_counter() - started,
         steps=job.steps,
     )
     return ArmOutcome(job=job, score=score, detections=detections)
@@ -169,18 +201,13 @@ def _paths(project: Project, dataset: Dataset) -> list[Path]:
     return [project.media_path(uri) for uri in dataset.media.uri]
 
 
-def _steps_done(job: ArmJob) -> int:
-    """The last step that the job has logged; a line that is half written counts as none."""
-    try:
-        lines = (job.run_dir / "metrics.jsonl").read_bytes().splitlines()
-    except OSError:
-        return 0
-    for line in reversed(lines):
-        try:
-            return int(msgspec.json.decode(line)["step"])
-        except (msgspec.DecodeError, KeyError, TypeError):
-            continue
-    return 0
+def _worker_died() -> TrainingError:
+    return TrainingError(
+        "a process that trained an arm was ended from outside",
+        expected="enough memory for all of them",
+        fix="run it again, it goes on from the last checkpoints; "
+        "--set experiment.workers=1 needs the least memory",
+    )
 
 
 def _take_share_of_cores(workers: int) -> None:

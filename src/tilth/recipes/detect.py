@@ -19,6 +19,8 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,18 +31,18 @@ from tilth.config import settings_to_dict
 from tilth.curate import rebalance
 from tilth.curate.box_clusters import cluster_boxes, cluster_labels
 from tilth.curate.clusters import media_clusters
-from tilth.curate.measure import measure
-from tilth.curate.rebalance import RebalancePlan, pictures_of
+from tilth.curate.measure import MeasureReport, measure
+from tilth.curate.rebalance import RebalancePlan, RebalanceReport, pictures_of
 from tilth.data.dataset import Dataset
 from tilth.data.project import Project
 from tilth.data.records import Split
-from tilth.errors import EmptyDatasetError
-from tilth.recipes.arms import ArmJob, ArmOutcome, run_arms
+from tilth.errors import EmptyDatasetError, MediaError
+from tilth.recipes.arms import ArmJob, ArmOutcome, run_arms, steps_done
 from tilth.recipes.cluster_view import cluster_view
 from tilth.recipes.detect_settings import DetectSettings
-from tilth.recipes.examples import choose_examples
+from tilth.recipes.examples import CHOICE, choose_examples
 from tilth.recipes.experiment import Arm, ExperimentResult
-from tilth.recipes.provenance import machine, package_versions
+from tilth.recipes.provenance import machine, package_versions, record_once
 from tilth.seeding import generator
 
 __all__ = ["experiment"]
@@ -68,16 +70,19 @@ def experiment(
 
     Raises:
         EmptyDatasetError: no labelled picture in the training or in the test split.
+        MediaError: one of their pictures is missing or broken; every arm would fail on it.
         DataError: the name belongs to an experiment on other data.
+        TrainingError: see `run_arms`.
     """
     started = time.perf_counter()
     project = Project.open(root)
 
     # Data: measure every picture and box once, and cluster the boxes of the training originals.
     seed = settings.train.seed
-    measured = measure(project, progress=progress)
-    cluster_boxes(project, k=settings.clusters.k, seed=seed)
     originals = _originals(project.catalogue.read())
+    measured = measure(project, progress=progress)
+    _refuse_unreadable(project, originals, measured)
+    cluster_boxes(project, k=settings.clusters.k, seed=seed)
     clusters = media_clusters(originals, cluster_labels(project, originals))
 
     # Curate: new pictures until the clusters are equal; as many of parents drawn at random.
@@ -93,11 +98,10 @@ def experiment(
     random = rebalance.random_plan(
         originals, balanced.to_make, name=f"{name}-random", seed=seed, augmentation=ranges
     )
-    for plan in (balanced, random):
-        rebalance.run(project, plan, progress=progress)
+    made = [rebalance.run(project, plan, progress=progress) for plan in (balanced, random)]
 
     # The new boxes are measured too, and join the clusters that the originals made.
-    measure(project, progress=progress)
+    measured = measure(project, progress=progress)
     projection = settings.clusters.projection
     boxes = cluster_boxes(project, k=settings.clusters.k, projection=projection, seed=seed)
     version = project.catalogue.create_version(name)
@@ -105,6 +109,8 @@ def experiment(
     labels = cluster_labels(project, data)
 
     # Train and score: every arm is a choice of rows of that version.
+    rows = _arm_rows(data, balanced, random, settings)
+    settings = _with_common_batch(settings, rows)
     jobs = [
         ArmJob(
             root=project.root,
@@ -119,9 +125,10 @@ def experiment(
             num_clusters=boxes.clusters.k,
             settings=settings,
         )
-        for arm, (train_rows, test_rows) in _arm_rows(data, balanced, random, settings).items()
+        for arm, (train_rows, test_rows) in rows.items()
         for one_seed in _seeds(settings, trains=len(train_rows) > 0)
     ]
+    found = sum(map(steps_done, jobs))
     outcomes = run_arms(jobs, workers=settings.experiment.workers, progress=progress)
 
     # Report.
@@ -140,12 +147,12 @@ def experiment(
         arms=_arms(data, outcomes),
         clusters=cluster_view(data, labels, boxes, balanced, projection=projection),
         examples=choose_examples(project, data, outcomes, settings.experiment),
-        notes=[f"not measured: {error.message} ({error.where})" for error in measured.errors],
+        notes=_notes(measured, made, found, jobs),
     )
     for outcome in outcomes:
         scores = {"ap": outcome.score.ap, "ap50": outcome.score.ap50, "ap75": outcome.score.ap75}
         run_name = outcome.job.run_dir.relative_to(project.runs).as_posix()
-        project.catalogue.record_run(run_name, version.digest, result.settings, scores)
+        record_once(project.catalogue, run_name, version.digest, result.settings, scores)
     return result
 
 
@@ -165,6 +172,29 @@ def _originals(data: Dataset) -> Dataset:
                 fix="tilth split",
             )
     return originals
+
+
+def _refuse_unreadable(project: Project, originals: Dataset, measured: MeasureReport) -> None:
+    """An arm would stop at such a picture too, but only after minutes."""
+    if not measured.errors:
+        return
+    used = np.isin(originals.media.split, (Split.TRAIN, Split.TEST))
+    paths = {
+        str(project.media_path(uri))
+        for uri, is_used in zip(originals.media.uri, used, strict=True)
+        if is_used
+    }
+    for error in measured.errors:
+        if isinstance(error, MediaError) and error.where in paths:
+            raise error
+
+
+def _with_common_batch(
+    settings: DetectSettings, rows: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> DetectSettings:
+    """A batch that the smallest training set can fill: a step is as many pictures in each arm."""
+    smallest = min(len(train) for train, _ in rows.values() if len(train))
+    return replace(settings, batch_size=min(settings.batch_size, smallest))
 
 
 def _arm_rows(
@@ -206,6 +236,30 @@ def _arms(data: Dataset, outcomes: list[ArmOutcome]) -> list[Arm]:
             )
         )
     return arms
+
+
+def _notes(
+    measured: MeasureReport, made: Sequence[RebalanceReport], found: int, jobs: Sequence[ArmJob]
+) -> list[str]:
+    """What a reader of the figures has to know.
+
+    Args:
+        made: of the rebalancing plan and of the random one.
+        found: training steps that an earlier call had done.
+    """
+    notes = [CHOICE]
+    for report, kind in zip(made, ("rebalanced", "random"), strict=True):
+        if report.without_objects:
+            notes.append(
+                f"{report.without_objects} {kind} pictures were left out: each of ten draws "
+                "would have lost all objects of the parent."
+            )
+    if found:
+        notes.append(
+            f"{found} of {sum(job.steps for job in jobs)} training steps were found done; the "
+            "time of the experiment is that of its last part."
+        )
+    return notes + [f"not measured: {error.message} ({error.where})" for error in measured.errors]
 
 
 def _summary(data: Dataset, job: ArmJob, balanced: RebalancePlan) -> str:

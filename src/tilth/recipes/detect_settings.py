@@ -101,6 +101,13 @@ class ExperimentSettings:
     score_threshold: float = 0.3
 
     def __post_init__(self) -> None:
+        for name in ("workers", "examples"):
+            if getattr(self, name) < 0:
+                raise SettingsError(
+                    f"setting 'experiment.{name}' cannot be used",
+                    expected="0 or more",
+                    got=str(getattr(self, name)),
+                )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise SettingsError(
                 "setting 'experiment.seeds' cannot be used",
@@ -117,7 +124,11 @@ class ExperimentSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectSettings:
-    """Everything that a detection run can be told."""
+    """Everything that a detection run can be told.
+
+    Attributes:
+        batch_size: pictures a step; all of them where there are fewer.
+    """
 
     model: ModelSettings = field(default_factory=ModelSettings)
     train: LoopSettings = field(
@@ -130,6 +141,14 @@ class DetectSettings:
     clusters: ClusterSettings = field(default_factory=ClusterSettings)
     rebalance: RebalanceSettings = field(default_factory=RebalanceSettings)
     experiment: ExperimentSettings = field(default_factory=ExperimentSettings)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise SettingsError(
+                "setting 'batch_size' cannot be used",
+                expected="1 or more",
+                got=str(self.batch_size),
+            )
 
 
 def settings(

@@ -7,9 +7,9 @@ network, the names of its classes, and the digest of the data that it saw.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from tilth.data.atomic import atomic_writer
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
 from tilth.data.images import read_image
+from tilth.data.records import Geometry
 from tilth.errors import DataError, EmptyDatasetError, TrainingError
 from tilth.losses.detection import DetectionLoss
 from tilth.models.transfer import TransferReport, load_matching
@@ -70,27 +71,16 @@ def new_detector(
         seed: of the random weights.
 
     Raises:
-        TrainingError: the starting weights cannot be read, or none of them fits.
+        TrainingError: the starting weights cannot be read, or are of another network. One for
+            other classes will do: it gives everything but the last layer of its heads.
     """
     seed_everything(seed)
-    model = YoloV4(
-        len(class_names),
-        variant=settings.variant,
-        width=settings.width,
-        depth=settings.depth,
-        anchors=_anchors(settings),
-    )
+    model = _network(settings, len(class_names))
     transfer = None
     if settings.weights:
         path = _weights_file(root / settings.weights)
         transfer = load_matching(model, _read_weights(path))
-        if not transfer.loaded:
-            raise TrainingError(
-                "the starting weights belong to another network",
-                where=str(path),
-                expected=f"{settings.variant}, width {settings.width}, depth {settings.depth}",
-                got="no tensor of the same name and shape",
-            )
+        _refuse_other_network(model, transfer, settings, path)
     detector = Detector(model=model, settings=settings, class_names=tuple(class_names))
     return detector, transfer
 
@@ -118,9 +108,13 @@ def train_detector(
         EmptyDatasetError: no picture, or no box to learn from.
         TrainingError, MediaError, StorageError: see `fit`.
     """
-    if not len(dataset.annotations):
+    annotations = dataset.annotations
+    if not ((annotations.geometry != Geometry.LABEL) & ~annotations.is_crowd).any():
         raise EmptyDatasetError(
-            "no box to learn from", fix="choose another split, or import labels"
+            "no box to learn from",
+            expected="a box of a single object",
+            got=f"{len(annotations)} labels, all of crowds or without a box",
+            fix="choose another split, or import labels",
         )
     class_names = tuple(category.name for category in dataset.categories)
     detector, _ = new_detector(settings.model, class_names, root=root, seed=seed)
@@ -149,21 +143,20 @@ def train_detector(
         run_dir=run_dir,
         progress=progress,
     )
-    record = {
-        "format": "tilth.detector/1",
-        "model": asdict(settings.model),
-        "class_names": class_names,
-        "data_digest": digest,
-        "seed": seed,
-        "versions": {name: str(version) for name, version in versions().items()},
-    }
+    record = _Record(
+        model=settings.model,
+        class_names=class_names,
+        data_digest=digest,
+        seed=seed,
+        versions=versions(),
+    )
     with atomic_writer(run_dir / RECORD) as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(record)))
     return result
 
 
 def load_detector(run_dir: Path) -> Detector:
-    """The detector that a run left behind, ready to use.
+    """The detector that a run left behind, ready to use, on the CPU.
 
     Raises:
         DataError: the folder holds no detector, or its record is broken.
@@ -171,20 +164,23 @@ def load_detector(run_dir: Path) -> Detector:
     """
     path = run_dir / RECORD
     try:
-        record = msgspec.json.decode(path.read_bytes())
-        settings = ModelSettings(**record["model"])
-        names, digest = tuple(record["class_names"]), record["data_digest"]
+        record = msgspec.json.decode(path.read_bytes(), type=_Record)
     except OSError as error:
         raise DataError(
             "no trained detector here", where=str(run_dir), fix="tilth train --name NAME"
         ) from error
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(
             "the detector's record is broken", where=str(path), got=str(error)
         ) from error
-    detector, _ = new_detector(replace(settings, weights=""), names, root=run_dir, seed=0)
-    load_weights(_weights_file(run_dir), detector.model)
-    return replace(detector, model=detector.model.eval(), digest=digest)
+    model = _network(record.model, len(record.class_names))
+    load_weights(_weights_file(run_dir), model)
+    return Detector(
+        model=model.eval(),
+        settings=record.model,
+        class_names=record.class_names,
+        digest=record.data_digest,
+    )
 
 
 def find_objects(
@@ -231,6 +227,44 @@ def find_objects(
         boxes_xyxy=boxes_xyxy.astype(np.float64),
         score=score.astype(np.float32),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """What ``detector.json`` says."""
+
+    model: ModelSettings
+    class_names: tuple[str, ...]
+    data_digest: str
+    seed: int
+    versions: dict[str, str]
+    format: Literal["tilth.detector/1"] = "tilth.detector/1"
+
+
+def _network(settings: ModelSettings, num_classes: int) -> YoloV4:
+    return YoloV4(
+        num_classes,
+        variant=settings.variant,
+        width=settings.width,
+        depth=settings.depth,
+        anchors=_anchors(settings),
+    )
+
+
+def _refuse_other_network(
+    model: YoloV4, transfer: TransferReport, settings: ModelSettings, path: Path
+) -> None:
+    """Without the whole backbone it is another network, though biases and counters may fit."""
+    wanted = [name for name in model.state_dict() if name.startswith("backbone.")]
+    missing = sorted(set(wanted) - set(transfer.loaded))
+    if missing:
+        raise TrainingError(
+            "the starting weights belong to another network",
+            where=str(path),
+            expected=f"{settings.variant}, width {settings.width}, depth {settings.depth}",
+            got=f"{len(missing)} of {len(wanted)} tensors of the backbone do not fit, "
+            f"{missing[0]} first",
+        )
 
 
 def _anchors(settings: ModelSettings) -> list[list[tuple[float, float]]]:

@@ -19,6 +19,7 @@ from tilth.errors import DataError, EmptyDatasetError, MediaError, SettingsError
 from tilth.metrics.average_precision import average_precision
 from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.detector import Detector, find_objects, load_detector, train_detector
+from tilth.recipes.provenance import record_once
 
 __all__ = ["evaluate", "predict", "train"]
 
@@ -35,23 +36,27 @@ def train(root: Path, *, settings: DetectSettings, name: str, progress: bool) ->
     Raises:
         EmptyDatasetError: no labelled picture in the training split.
         DataError: the name belongs to a run on other data.
+        SettingsError: the name would lie outside ``runs/``.
     """
     project = Project.open(root)
+    run_dir = _run_dir(project, name)
+    # Before the version is made, so that a call that cannot train does not use up the name.
+    if not len(project.catalogue.read().of_split(Split.TRAIN).annotations):
+        raise EmptyDatasetError("no labelled picture in the train split", fix="tilth split")
     version = project.catalogue.create_version(name)
     dataset = project.catalogue.read(version=name).of_split(Split.TRAIN)
-    if not len(dataset.annotations):
-        raise EmptyDatasetError("no labelled picture in the train split", fix="tilth split")
     result = train_detector(
         dataset,
         [project.media_path(uri) for uri in dataset.media.uri],
         settings=settings,
         root=root,
-        run_dir=_run_dir(project, name),
+        run_dir=run_dir,
         digest=version.digest,
         seed=settings.train.seed,
         progress=progress,
     )
-    project.catalogue.record_run(name, version.digest, settings_to_dict(settings), result.loss)
+    written = settings_to_dict(settings)
+    record_once(project.catalogue, name, version.digest, written, result.loss)
     return {
         "run": name,
         "folder": result.run_dir,
@@ -67,6 +72,9 @@ def train(root: Path, *, settings: DetectSettings, name: str, progress: bool) ->
 
 def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, Any]:
     """Average precision of a run on one split, by class, by size and by cluster of boxes.
+
+    Args:
+        split: "train", "val" or "test".
 
     Raises:
         EmptyDatasetError: no labelled picture in the split.
@@ -117,15 +125,17 @@ def predict(
     Raises:
         MediaError: a source is missing, or a picture is broken.
         EmptyDatasetError: no picture among the sources.
+        SettingsError: a copy would replace one of the pictures.
     """
     folder = Path(run) if root is None else _run_dir(Project.open(root), str(run))
     detector = load_detector(folder)
     images = _pictures(sources)
+    targets = [] if output is None else _targets(images, output)
     is_long = len(images) > 50
     found = find_objects(detector, images, score_threshold=score_threshold, progress=is_long)
     by_picture = [_rows(found, number) for number in range(len(images))]
     if output is not None:
-        for path, target, own in zip(images, _targets(images, output), by_picture, strict=True):
+        for path, target, own in zip(images, targets, by_picture, strict=True):
             write_jpeg(target, _drawn(read_image(path), own, detector))
     pictures = [
         {"picture": path, "objects": _objects(own, detector)}
@@ -164,6 +174,7 @@ def _pictures(sources: Sequence[Path]) -> list[Path]:
 
 def _targets(images: Sequence[Path], output: Path) -> list[Path]:
     """One file each in ``output``; same-named pictures of different folders do not collide."""
+    originals = {path.resolve() for path in images}
     output.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
     targets = []
@@ -174,6 +185,12 @@ def _targets(images: Sequence[Path], output: Path) -> list[Path]:
             name = f"{path.stem}-{number}"
         taken.add(name)
         targets.append(output / f"{name}.jpg")
+        if targets[-1].resolve() in originals:
+            raise SettingsError(
+                "the copies would replace the pictures themselves",
+                where=str(targets[-1]),
+                expected="a folder for the copies alone",
+            )
     return targets
 
 

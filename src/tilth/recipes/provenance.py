@@ -1,15 +1,19 @@
-"""Where a result was made: the machine, and the versions of what computed it."""
+"""Where a result was made: the machine, the versions of what computed it, the data it saw."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
-__all__ = ["machine", "package_versions"]
+from tilth.data.catalogue import Catalogue
+
+__all__ = ["machine", "package_versions", "record_once"]
 
 PACKAGES = (
     "tilth",
@@ -35,8 +39,34 @@ def machine() -> dict[str, str | int]:
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that decide the numbers."""
-    return {name: metadata.version(name) for name in PACKAGES}
+    """Installed versions of the packages that decide the numbers.
+
+    One that was installed under another name (OpenCV has several) is left out: a report is not
+    worth losing for it.
+    """
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def record_once(
+    catalogue: Catalogue,
+    name: str,
+    digest: str,
+    settings: Mapping[str, Any],
+    results: Mapping[str, Any],
+) -> None:
+    """Record a run with the digest of its data, unless it stands there with these results.
+
+    A recipe that is called again finds its finished runs; they are not new ones.
+    """
+    same = (name, digest, dict(results))
+    if all((run.name, run.digest, run.results) != same for run in catalogue.runs()):
+        catalogue.record_run(name, digest, settings, results)
 
 
 def _processor() -> str:
