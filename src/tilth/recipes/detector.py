@@ -148,7 +148,7 @@ def train_detector(
         class_names=class_names,
         data_digest=digest,
         seed=seed,
-        versions=versions(),
+        versions={name: str(version) for name, version in versions().items()},
     )
     with atomic_writer(run_dir / RECORD) as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(record)))
