@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilth.errors import SettingsError
+from tilth.errors import DataError, SettingsError
 from tilth.losses.detection import DetectionLoss, matching_anchors
 
 ANCHORS = [[(8, 8), (16, 12)], [(30, 20), (24, 60)]]
@@ -299,3 +299,14 @@ def test_lists_of_different_lengths_are_refused():
         DetectionLoss(ANCHORS, [8], CLASSES, grid_scales=GRID_SCALES)
     with pytest.raises(SettingsError, match="objectness target"):
         make_loss(objectness_target="two")
+
+
+@pytest.mark.parametrize("row", [(0, CLASSES, 5.0, 5.0, 9.0, 9.0), (0, -1, 5.0, 5.0, 9.0, 9.0)])
+def test_a_class_that_the_network_lacks_is_refused(row):
+    with pytest.raises(DataError, match=r"(?s)class.*truth 1.*0 to 2"):
+        make_loss()(random_maps(), *truths((0, 0, 1.0, 1.0, 9.0, 9.0), row))
+
+
+def test_a_picture_beyond_the_batch_is_refused():
+    with pytest.raises(DataError, match="picture"):
+        make_loss()(random_maps(batch=2), *truths((2, 0, 1.0, 1.0, 9.0, 9.0)))

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from tilth.errors import SettingsError
+from tilth.errors import DataError, SettingsError
 from tilth.ops.anchor_grid import Anchors, DecodedMap, decode_map
 from tilth.ops.boxes import aligned_ciou, aligned_iou, pairwise_iou
 
@@ -130,7 +130,12 @@ class DetectionLoss(nn.Module):
         Returns:
             ``"total"`` (to minimise); ``"box"``, ``"objectness"``, ``"class"``, detached and with
             their gains, so that they add up to it; ``"num_positives"``, slots that learn a truth.
+
+        Raises:
+            DataError: a truth of a class or a picture that the maps do not have.
         """
+        _refuse_outside("class", class_index, self.num_classes)
+        _refuse_outside("picture", image_index, len(raw_maps[0]))
         with torch.autocast(raw_maps[0].device.type, enabled=False):
             weights = torch.ones_like(class_index, dtype=torch.float32)
             truths = Truths(
@@ -218,6 +223,18 @@ def matching_anchors(
     if len(sizes):
         matched.scatter_(1, overlaps.argmax(dim=1, keepdim=True), True)
     return list(matched.split([len(head) for head in anchors], dim=1))
+
+
+def _refuse_outside(name: str, index: Int64[Tensor, "n"], count: int) -> None:
+    outside = (index < 0) | (index >= count)
+    if outside.any():
+        row = int(outside.nonzero()[0])
+        raise DataError(
+            f"a truth is of a {name} that the network's maps do not hold",
+            expected=f"0 to {count - 1}",
+            got=str(int(index[row])),
+            where=f"truth {row} of the batch",
+        )
 
 
 def _centred(sizes: Float[Tensor, "n 2"]) -> Float[Tensor, "n 4"]:
