@@ -93,9 +93,9 @@ def import_dataset(
     labels = incoming_labels(dataset, media.ids, category_ids, problems)
     known = media.ids[media.found]
     if len(known):
-        outcome = merge_labels(connection, labels, task_id, origin_id, known, advance=advance)
+        outcome = merge_labels(connection, labels, origin_id, known, advance=advance)
     else:
-        outcome = insert_labels(connection, labels, task_id, origin_id, advance=advance)
+        outcome = insert_labels(connection, labels, origin_id, advance=advance)
     return ImportReport(
         task=task,
         media_added=media.added,

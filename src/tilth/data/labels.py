@@ -58,7 +58,7 @@ def incoming_labels(
     category_ids: NDArray[np.int64],
     problems: LabelReport,
 ) -> Columns:
-    """The data set's annotations as columns of the table, but for ids, task, origin and revision.
+    """The data set's annotations as columns of the table, but for ids, origin and revision.
 
     Sorted by medium, so that the one index is filled from left to right.
     """
@@ -95,7 +95,6 @@ def incoming_labels(
 def insert_labels(
     connection: Connection,
     labels: Columns,
-    task_id: int,
     origin_id: int,
     *,
     advance: Callable[[int], object] | None = None,
@@ -105,7 +104,7 @@ def insert_labels(
     if count:
         start = next_id(connection, schema.annotations)
         ids = np.arange(start, start + count, dtype=np.int64)
-        shared = {"task_id": task_id, "origin_id": origin_id, "revision": 0}
+        shared = {"origin_id": origin_id, "revision": 0}
         insert_columns(
             connection, schema.annotations, {"id": ids, **shared, **labels}, advance=advance
         )
@@ -115,7 +114,6 @@ def insert_labels(
 def merge_labels(
     connection: Connection,
     labels: Columns,
-    task_id: int,
     origin_id: int,
     known_media: NDArray[np.int64],
     *,
@@ -142,7 +140,7 @@ def merge_labels(
     if len(changed):
         _update(connection, stored["id"][match[changed]], _take(labels, changed))
     fresh = _take(labels, new)
-    inserted = insert_labels(connection, fresh, task_id, origin_id, advance=advance)
+    inserted = insert_labels(connection, fresh, origin_id, advance=advance)
     return LabelOutcome(
         added=inserted.added,
         updated=len(changed),

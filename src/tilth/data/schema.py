@@ -114,9 +114,8 @@ annotations = sa.Table(
     metadata,
     _id(),
     _reference("media_id", "media.id"),
-    _reference("task_id", "tasks.id"),
     _reference("category_id", "categories.id"),
-    _reference("origin_id", "origins.id"),
+    _reference("origin_id", "origins.id"),  # and so the task
     sa.Column("origin_key", sa.BigInteger, nullable=False),  # the annotation's id at its origin
     sa.Column("revision", sa.Integer, nullable=False),  # counts edits; features remember it
     sa.Column("x0", sa.Double, nullable=False),

@@ -52,7 +52,8 @@ def read_state(connection: Connection, task: str) -> Dataset:
     columns = read_columns(
         connection,
         sa.select(*(table.c[name] for name in _ANNOTATION_DTYPES))
-        .where(table.c.task_id == task_id)
+        .join(schema.origins, schema.origins.c.id == table.c.origin_id)
+        .where(schema.origins.c.task_id == task_id)
         .order_by(table.c.id),
         list(_ANNOTATION_DTYPES.values()),
     )
@@ -83,7 +84,7 @@ def category_boxes(
     media, *corners = read_columns(
         connection,
         sa.select(table.c.media_id, table.c.x0, table.c.y0, table.c.x1, table.c.y1).where(
-            (table.c.task_id == task_id) & (table.c.category_id == category_id)
+            table.c.category_id == category_id
         ),
         ["int64"] + ["float64"] * 4,
     )

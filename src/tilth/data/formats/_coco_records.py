@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -85,10 +85,13 @@ class Annotation(msgspec.Struct, gc=False, forbid_unknown_fields=True):
         return msgspec.json.encode(self.extra) if self.extra else None
 
 
-class _TidyFile(msgspec.Struct, forbid_unknown_fields=True):
+Annotations = TypeVar("Annotations")
+
+
+class _TidyFile(msgspec.Struct, Generic[Annotations], forbid_unknown_fields=True):
     images: list[Image]
     categories: list[dict[str, Any]]
-    annotations: Raw = Raw(b"[]")
+    annotations: Annotations
     info: Raw = Raw()
     licenses: Raw = Raw()
 
@@ -108,19 +111,31 @@ def read_records(data: bytes, report: LabelReport) -> File:
     Raises:
         LabelError: not JSON, or not a COCO instances file.
     """
-    try:
-        tidy = msgspec.json.decode(data, type=_TidyFile)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+    if len(data) <= _ONE_BLOCK_BYTES:
+        whole = _decoded(data, _TidyFile[list[Annotation]])
+        if whole is not None:
+            return _tidy(whole, iter([whole.annotations]), report)
+    tidy = _decoded(data, _TidyFile[Raw])
+    if tidy is None:
         return _read_tolerantly(data, report)
-    kept_out = [name for name in ("info", "licenses") if getattr(tidy, name) != Raw()]
+    return _tidy(tidy, _annotation_blocks(tidy.annotations, report), report)
+
+
+def _decoded(data: bytes, kind: Any) -> Any:
+    """The file in one go, or None where it is not as tidy as ``kind`` asks."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _tidy(file: Any, blocks: Iterator[list[Annotation]], report: LabelReport) -> File:
+    kept_out = [name for name in ("info", "licenses") if getattr(file, name) != Raw()]
     _note_file_fields(report, kept_out)
-    return File(tidy.images, tidy.categories, _annotation_blocks(tidy.annotations, report))
+    return File(file.images, file.categories, blocks)
 
 
 def _annotation_blocks(texts: Raw, report: LabelReport) -> Iterator[list[Annotation]]:
-    if memoryview(texts).nbytes <= _ONE_BLOCK_BYTES:
-        yield _annotations(texts, 0, report)
-        return
     records = _decoded_list(texts, report.where)
     del texts
     for start in range(0, len(records), _BLOCK):

@@ -125,7 +125,6 @@ def upgrade() -> None:
         "annotations",
         _id(),
         sa.Column("media_id", sa.BigInteger(), nullable=False),
-        sa.Column("task_id", sa.BigInteger(), nullable=False),
         sa.Column("category_id", sa.BigInteger(), nullable=False),
         sa.Column("origin_id", sa.BigInteger(), nullable=False),
         sa.Column("origin_key", sa.BigInteger(), nullable=False),
@@ -147,7 +146,6 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["media_id"], ["media.id"], name="fk_annotations_media_id"),
         sa.ForeignKeyConstraint(["origin_id"], ["origins.id"], name="fk_annotations_origin_id"),
-        sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name="fk_annotations_task_id"),
         sa.PrimaryKeyConstraint("id", name="pk_annotations"),
         sa.UniqueConstraint(
             "media_id",
