@@ -6,48 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from cli_runs import Tilth
-from PIL import Image
+from coco_sets import write_coco_set
 
 NUM_PICTURES = 30
 
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    """A COCO file of 30 pictures: one box in each, mostly dark, a few bright."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
-    images, annotations = [], []
-    for number in range(1, NUM_PICTURES + 1):
-        picture = rng.integers(100, 140, (48, 64, 3), dtype=np.uint8)
-        level = 230 if number % 6 == 0 else 20
-        x, y = int(rng.integers(0, 40)), int(rng.integers(0, 24))
-        picture[y : y + 20, x : x + 20] = level + rng.integers(-15, 15, (20, 20, 3))
-        Image.fromarray(picture).save(tmp_path / "photos" / f"{number}.png")
-        images.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 48})
-        annotations.append(
-            {
-                "id": number,
-                "image_id": number,
-                "category_id": 1 + number % 2,
-                "bbox": [x, y, 20, 20],
-                "area": 400,
-                "iscrowd": 0,
-            }
-        )
-    path = tmp_path / "labels.json"
-    path.write_text(
-        json.dumps(
-            {
-                "images": images,
-                "annotations": annotations,
-                "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
-            }
-        )
-    )
-    return path
+    return write_coco_set(tmp_path, NUM_PICTURES)
 
 
 @pytest.fixture
@@ -105,6 +73,7 @@ def test_the_whole_way(project: Tilth, tmp_path: Path) -> None:
     assert done(project, "metrics")["already"] == NUM_PICTURES
     clusters = done(project, "clusters", "--k", "2")
     assert clusters["boxes"] == [25, 5]  # the dark ones, the bright ones
+    assert done(project, "info")["annotations_by_cluster"] == {"0": 25, "1": 5}
     before = done(project, "version", "create", "before")["versions"][0]
 
     plan = done(project, "rebalance", "--plan-only", "--plan", "plan.toml")
@@ -132,6 +101,15 @@ def test_the_whole_way(project: Tilth, tmp_path: Path) -> None:
     assert frozen["num_media"] == NUM_PICTURES
     assert done(project, "version", "show", "before")["versions"] == [before]
     assert done(project, "version", "list")["versions"] == [before]
+
+
+def test_boxes_that_were_not_measured_have_no_cluster(project: Tilth, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "7.png").write_bytes(b"no picture")
+    done(project, "metrics")
+    clusters = done(project, "clusters", "--k", "2")
+    assert (sum(clusters["boxes"]), clusters["not_measured"]) == (NUM_PICTURES - 1, 1)
+    assert "1 boxes have no cluster" in project("clusters", "--k", "2").out
+    assert sum(done(project, "info")["annotations_by_cluster"].values()) == NUM_PICTURES - 1
 
 
 def test_tables_for_people(project: Tilth) -> None:

@@ -40,6 +40,17 @@ def test_every_result_comes_back_once(make: type[Executor]) -> None:
     assert sorted(results) == [n * n for n in range(200)]
 
 
+def blocked_signals(_number: int) -> set[int]:
+    return {int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
+
+
+def test_workers_are_deaf_to_ctrl_c_and_the_parent_is_not() -> None:
+    with process_executor(2) as executor:
+        masks = list(as_finished(executor, blocked_signals, range(8)))
+    assert all(signal.SIGINT in mask for mask in masks)
+    assert signal.SIGINT not in blocked_signals(0)
+
+
 def test_nothing_in_gives_nothing_out() -> None:
     assert list(as_finished(InlineExecutor(), square, [])) == []
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from curate_sets import project_of
+from curate_sets import dataset_of, photograph, project_of
 
 from tilth.curate import measure as measure_module
 from tilth.curate.box_features import BOX_FEATURE_NAMES, box_features
 from tilth.curate.executors import InlineExecutor, dask_executor, process_executor
 from tilth.curate.image_metrics import IMAGE_METRIC_NAMES, image_metrics
 from tilth.curate.measure import BOX_FEATURE_SET, IMAGE_FEATURE_SET, measure
-from tilth.data.images import content_hash, read_image
+from tilth.data.images import content_hash, read_image, write_jpeg
 from tilth.data.project import Project
-from tilth.errors import MediaError, StorageError
+from tilth.errors import DataError, MediaError, StorageError
 
 
 @pytest.fixture
@@ -150,6 +150,23 @@ def test_broken_pictures_are_reported_and_the_rest_is_measured(tmp_path: Path) -
     assert [Path(error.where or "").name for error in report.errors] == ["001.jpg", "002.jpg"]
     again = measure(project, progress=False)
     assert (again.pictures, again.already, len(again.errors)) == (0, 2, 2)
+
+
+def test_a_box_that_cannot_be_measured_names_its_picture(tmp_path: Path) -> None:
+    dataset = dataset_of([1, 2, 1])
+    dataset.annotations.boxes_xyxy[2] = [40, 30, 20, 10]
+    project = Project.init(tmp_path / "p")
+    project.catalogue.import_dataset(dataset)
+    for row, uri in enumerate(dataset.media.uri):
+        write_jpeg(project.root / uri, photograph(row))
+    report = measure(project, progress=False)
+    (error,) = report.errors
+    assert type(error) is DataError
+    assert error.where == f"{project.root}/pictures/001.jpg: box 1 of its picture"
+    assert report.boxes == 2
+    annotation_ids = project.catalogue.read().annotations.id
+    boxes = project.catalogue.read_features(BOX_FEATURE_SET)
+    assert boxes.ids.tolist() == annotation_ids[[0, 3]].tolist()
 
 
 def test_a_repaired_picture_is_measured_next_time(tmp_path: Path) -> None:

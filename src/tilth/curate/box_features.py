@@ -6,6 +6,10 @@ relative area); k-means runs on them. The others say where the box lies and what
 
 Pixels of a box are those whose centre it covers, at least one; a box that lies outside its picture
 takes the nearest pixel, so that every number is defined. Its areas still count what is inside.
+
+``max_overlap`` alone depends on other boxes. When one is moved, added or measured for the first
+time, all boxes of its picture are measured again; when one is deleted, its former neighbours keep
+the overlap they had with it until something else in the picture changes.
 """
 
 from __future__ import annotations

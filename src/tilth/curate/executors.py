@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -17,6 +18,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 import cv2
@@ -60,7 +62,7 @@ def process_executor(workers: int | None = None) -> ProcessPoolExecutor:
             "this number of workers cannot be used", expected="1 or more", got=str(workers)
         )
     # Forking a process that holds database connections and OpenCV's threads can deadlock.
-    return ProcessPoolExecutor(
+    return _ProcessPool(
         workers or len(os.sched_getaffinity(0)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_one_thread_each,
@@ -129,3 +131,20 @@ def as_finished(
 
 def _one_thread_each() -> None:
     cv2.setNumThreads(1)  # the pool already fills the cores
+
+
+class _ProcessPool(ProcessPoolExecutor):
+    """A pool whose workers are deaf to Ctrl-C, from before their first line of Python.
+
+    A terminal sends it to every process; the parent alone answers, by ending the pool, and the
+    batches at work are finished and kept.
+    """
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """As the pool does; workers start in here, and inherit the signals that are blocked."""
+        resource_tracker.ensure_running()  # would unblock the signal, were it started below
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
