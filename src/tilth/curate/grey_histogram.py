@@ -7,6 +7,7 @@ visited once.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 import cv2
 import numpy as np
@@ -56,5 +57,6 @@ def percentile_span(counts: NDArray[np.float64], low: float, high: float) -> int
     231
     """
     cumulative = counts.cumsum()
-    total = cumulative[-1]
-    return int(cumulative.searchsorted(high * total) - cumulative.searchsorted(low * total))
+    total = cumulative.item(-1)
+    # A single value is found faster without NumPy, which would make an array of it.
+    return bisect_left(cumulative, high * total) - bisect_left(cumulative, low * total)

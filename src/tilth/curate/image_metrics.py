@@ -197,8 +197,10 @@ def _perceptual_hash(level: NDArray[np.uint8]) -> tuple[int, int]:
     """DCT hash: which of the 8 x 8 lowest frequencies (without the constant) exceed the median."""
     small = _halved_until(level, PHASH_LONGEST_SIDE)
     height, width = small.shape
-    lowest = (_cosines(height) @ small.astype(np.float32) @ _cosines(width).T).ravel()
-    bits = np.packbits(lowest > np.partition(lowest, 31)[31] + PHASH_FLATNESS)
+    # At this size the call is what costs: `dot` takes half the time of `@`, sorting a fifth less
+    # than a partition.
+    lowest = _cosines(height).dot(small.astype(np.float32)).dot(_cosines(width).T).ravel()
+    bits = np.packbits(lowest > np.sort(lowest)[31] + PHASH_FLATNESS)
     high, low = bits.view(">u4").tolist()
     return high, low
 
