@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from curate_sets import dataset_of, photograph, project_of
+from curate_sets import HEIGHT, WIDTH, dataset_of, photograph, project_of
 
 from tilth.curate import measure as measure_module
 from tilth.curate.box_features import BOX_FEATURE_NAMES, box_features
@@ -259,3 +259,15 @@ def test_the_bar_can_be_switched_off(tmp_path: Path, capfd: pytest.CaptureFixtur
     measure(project_of(tmp_path / "q", [1]), progress=True)
     shown = capfd.readouterr()
     assert shown.out == ""
+
+
+def test_a_picture_of_another_size_than_its_labels_is_named_and_left_out(tmp_path: Path) -> None:
+    project = project_of(tmp_path / "p", [1, 1])
+    uri = project.catalogue.read().media.uri[0]
+    write_jpeg(project.media_path(uri), photograph(0, height=HEIGHT // 2, width=WIDTH // 2))
+    report = measure(project, progress=False)
+    assert [error.message for error in report.errors] == [
+        "the picture has another size than its labels were made for"
+    ]
+    assert report.errors[0].where == str(project.media_path(uri))
+    assert (report.pictures, report.boxes) == (1, 1)

@@ -10,7 +10,14 @@ import pytest
 from PIL import Image
 
 from tilth.data import atomic
-from tilth.data.images import content_hash, decode_image, read_image, read_size, write_jpeg
+from tilth.data.images import (
+    content_hash,
+    decode_image,
+    expect_size,
+    read_image,
+    read_size,
+    write_jpeg,
+)
 from tilth.errors import MediaError, StorageError
 
 
@@ -136,3 +143,17 @@ def test_bytes_are_decoded_as_the_file_is(jpeg: Path) -> None:
     Image.fromarray(smooth_picture()).save(stream, "PNG")
     with pytest.raises(MediaError, match="from the camera"):
         decode_image(stream.getvalue()[:-30], where="from the camera")
+
+
+def test_a_picture_of_another_size_than_its_labels_is_refused() -> None:
+    picture = np.zeros((48, 64, 3), dtype=np.uint8)
+    expect_size(picture, (64, 48), where="a.jpg")
+    expect_size(picture, (0, 0), where="a.jpg")  # labels that do not say
+    with pytest.raises(MediaError, match="another size") as caught:
+        expect_size(picture, (128, 96), where="a.jpg")
+    details = caught.value.details()
+    assert (details["where"], details["expected"], details["got"]) == (
+        "a.jpg",
+        "128 x 96",
+        "64 x 48",
+    )

@@ -203,3 +203,11 @@ def test_missing_picture_names_its_path(pictures):
     with pytest.raises(MediaError) as caught:
         _batches(pictures, batch_size=5).batch(0)
     assert str(images[3]) in caught.value.where
+
+
+def test_picture_of_another_size_than_its_labels_is_refused(pictures):
+    images, _ = pictures
+    Image.fromarray(np.zeros((96, 128, 3), dtype=np.uint8)).save(images[0])  # labels say 64 x 48
+    with pytest.raises(MediaError, match="another size") as caught:
+        _batches(pictures, batch_size=5).batch(0)
+    assert caught.value.where == str(images[0])

@@ -21,7 +21,7 @@ from tilth.curate.box_features import BOX_FEATURE_NAMES, box_features
 from tilth.curate.executors import InlineExecutor, as_finished, process_executor
 from tilth.curate.image_metrics import IMAGE_METRIC_NAMES, image_metrics
 from tilth.data.dataset import Dataset
-from tilth.data.images import content_hash, decode_image
+from tilth.data.images import content_hash, decode_image, expect_size
 from tilth.data.project import Project
 from tilth.errors import DataError, MediaError, TilthError
 
@@ -95,6 +95,7 @@ class _Picture:
 
     media_id: int
     path: Path
+    size: tuple[int, int]
     needs_metrics: bool
     annotation_ids: NDArray[np.int64]
     boxes_xyxy: NDArray[np.float64]
@@ -143,6 +144,7 @@ def _unmeasured(project: Project, dataset: Dataset) -> tuple[list[_Picture], lis
             _Picture(
                 media_id=int(media.id[row]),
                 path=path,
+                size=(int(media.width[row]), int(media.height[row])),
                 needs_metrics=bool(without_metrics[row]),
                 annotation_ids=annotations.id[own],
                 boxes_xyxy=annotations.boxes_xyxy[own],
@@ -177,6 +179,7 @@ def _measure_picture(picture: _Picture, batch: _Batch) -> None:
             "the picture cannot be opened", where=str(picture.path), got=error.strerror
         ) from error
     image_rgb = decode_image(data, where=str(picture.path))
+    expect_size(image_rgb, picture.size, where=str(picture.path))
     if picture.needs_metrics:
         batch.metrics.append(image_metrics(image_rgb))
         batch.media_ids.append(picture.media_id)

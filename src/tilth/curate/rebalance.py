@@ -23,7 +23,7 @@ from tilth.curate.executors import InlineExecutor, as_finished, process_executor
 from tilth.curate.rebalance_draws import JPEG_QUALITY, Copy, draw_copies, folder_of
 from tilth.curate.rebalance_plan import RebalancePlan, plan, random_plan
 from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
-from tilth.data.images import read_image, read_size, write_jpeg
+from tilth.data.images import expect_size, read_image, read_size, write_jpeg
 from tilth.data.project import Project
 from tilth.data.records import Geometry, ReviewState, Source, Split, Transform
 from tilth.errors import DataError, MediaError
@@ -193,15 +193,7 @@ def _make_batch(jobs: Sequence[_Job]) -> _Outcome:
 
 def _read_parent(job: _Job) -> NDArray[np.uint8]:
     image_rgb = read_image(job.parent)
-    size = (image_rgb.shape[1], image_rgb.shape[0])
-    if size != job.size:
-        raise MediaError(
-            "the picture has another size than its labels were made for",
-            where=str(job.parent),
-            expected="{} x {}".format(*job.size),
-            got="{} x {}".format(*size),
-            fix="put the original picture back, or import its labels again",
-        )
+    expect_size(image_rgb, job.size, where=str(job.parent))
     return image_rgb
 
 

@@ -25,6 +25,8 @@ __all__ = [
     "MAX_PIXELS",
     "content_hash",
     "decode_image",
+    "expect_size",
+    "expect_size",
     "read_bytes",
     "read_image",
     "read_size",
@@ -60,6 +62,26 @@ def decode_image(
             return _to_rgb(picture, where)
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise _broken(where, error) from error
+
+
+def expect_size(image_rgb: NDArray[np.uint8], size: tuple[int, int], *, where: str) -> None:
+    """Refuse a picture that is not the one its labels were made for.
+
+    Args:
+        size: width and height that the labels say; 0 where they do not.
+
+    Raises:
+        MediaError: the picture has another size, so that boxes would lie elsewhere in it.
+    """
+    found = (image_rgb.shape[1], image_rgb.shape[0])
+    if all(size) and found != tuple(size):
+        raise MediaError(
+            "the picture has another size than its labels were made for",
+            where=where,
+            expected="{} x {}".format(*size),
+            got="{} x {}".format(*found),
+            fix="put the original picture back, or import its labels again",
+        )
 
 
 def read_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -184,7 +184,7 @@ def _run(job: ArmJob) -> ArmOutcome:
         detector.model.eval()
     started = time.perf_counter()
     test = dataset.take(job.test_rows)
-    detections = find_objects(detector, _paths(project, test))
+    detections = find_objects(detector, _paths(project, test), labelled=test)
     clusters = np.concatenate([job.clusters[dataset.rows_of(row)] for row in job.test_rows])
     measured = average_precision(test, detections, groups=clusters)
     score = score_of(

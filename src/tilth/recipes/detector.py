@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tilth.data.atomic import atomic_writer
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
-from tilth.data.images import read_image
+from tilth.data.images import expect_size, read_image
 from tilth.data.records import Geometry
 from tilth.errors import DataError, EmptyDatasetError, TrainingError
 from tilth.losses.detection import DetectionLoss
@@ -187,6 +187,7 @@ def find_objects(
     detector: Detector,
     images: Sequence[Path],
     *,
+    labelled: Dataset | None = None,
     score_threshold: float = 0.001,
     batch_size: int = 16,
     progress: bool = False,
@@ -195,8 +196,11 @@ def find_objects(
 
     Boxes are in the pixels of the stored picture and inside it.
 
+    Args:
+        labelled: what the detections will be scored against, in the order of ``images``.
+
     Raises:
-        MediaError: a picture is missing or broken.
+        MediaError: a picture is missing or broken, or of another size than its labels say.
     """
     device = next(detector.model.parameters()).device
     starts = range(0, len(images), batch_size)
@@ -205,6 +209,10 @@ def find_objects(
         starts, "detecting", console=Console(stderr=True), transient=True, disable=not progress
     ):
         pictures = [read_image(path) for path in images[start : start + batch_size]]
+        if labelled is not None:
+            for row, picture in enumerate(pictures, start):
+                size = (int(labelled.media.width[row]), int(labelled.media.height[row]))
+                expect_size(picture, size, where=str(images[row]))
         placed = [
             letterbox(torch.from_numpy(picture).permute(2, 0, 1), detector.settings.size)
             for picture in pictures

@@ -94,7 +94,7 @@ def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, A
             got=", ".join(detector.class_names),
         )
     paths = [project.media_path(uri) for uri in dataset.media.uri]
-    detections = find_objects(detector, paths, progress=progress)
+    detections = find_objects(detector, paths, labelled=dataset, progress=progress)
     measured = average_precision(
         dataset, detections, groups=cluster_labels(project, dataset), bootstrap=200
     )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tilth.data.dataset import Dataset
-from tilth.data.images import read_image
+from tilth.data.images import expect_size, read_image
 from tilth.data.records import Geometry
 from tilth.errors import DataError, EmptyDatasetError, SettingsError
 from tilth.ops.letterbox import FILL, letterbox, to_letterbox
@@ -114,7 +114,7 @@ class DetectionBatches:
             names: b paths.
 
         Raises:
-            MediaError: a picture is missing or broken.
+            MediaError: a picture is missing, broken, or of another size than its labels say.
         """
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
         media_index = [self._media_at(position) for position in positions]
@@ -153,7 +153,10 @@ class DetectionBatches:
         return image, moved[kept], annotations.category_index[rows][kept]
 
     def _prepare(self, row: int) -> Prepared:
-        pixels = torch.from_numpy(read_image(self.images[row])).permute(2, 0, 1)
+        path, media = self.images[row], self.dataset.media
+        image_rgb = read_image(path)
+        expect_size(image_rgb, (int(media.width[row]), int(media.height[row])), where=str(path))
+        pixels = torch.from_numpy(image_rgb).permute(2, 0, 1)
         boxed, placement = letterbox(pixels, self.size)
         return Prepared(boxed.permute(1, 2, 0).contiguous().numpy(), placement)
 
