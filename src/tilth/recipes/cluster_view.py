@@ -37,15 +37,21 @@ def cluster_view(
     """
     k = boxes.clusters.k
     original = (data.media.split == Split.TRAIN) & (data.media.parent_id < 0)
-    before, after = original, original | pictures_of(data, plan.name)
-    pictures = media_clusters(data, labels)
+    made = pictures_of(data, plan.name)
+    before, after = original, original | made
+    # Originals as the plan has them; what was made of them shows where its own objects lie.
+    images_before = [len(_media_ids(plan, cluster)) for cluster in range(k)]
+    made_clusters = media_clusters(
+        data.take(np.flatnonzero(made)), labels[made[data.annotations.media_index]]
+    )
+    images_made = _counts(made_clusters, k)
     return ClusterView(
         k=k,
         feature_names=list(CLUSTER_FEATURE_NAMES),
         counts_before=_counts(labels[before[data.annotations.media_index]], k),
         counts_after=_counts(labels[after[data.annotations.media_index]], k),
-        images_before=_counts(pictures[before], k),
-        images_after=_counts(pictures[after], k),
+        images_before=images_before,
+        images_after=[a + b for a, b in zip(images_before, images_made, strict=True)],
         descriptions=describe_clusters(boxes.clusters.centres, CLUSTER_FEATURE_NAMES),
         projection_name=projection.upper(),
         points_before=[point[:3] for point in _points(data, labels, boxes, before)],
@@ -55,6 +61,10 @@ def cluster_view(
             for one in plan.clusters
         ],
     )
+
+
+def _media_ids(plan: RebalancePlan, cluster: int) -> tuple[int, ...]:
+    return next((one.media_ids for one in plan.clusters if one.cluster == cluster), ())
 
 
 def _counts(labels: NDArray[np.int64], k: int) -> list[int]:

@@ -89,7 +89,9 @@ class ExperimentSettings:
     Attributes:
         seeds: one run of every trained arm each.
         holdout: share of the augmented set that the source's own protocol holds back.
-        workers: arms trained at the same time; 0 is one a core, or one on a GPU.
+        workers: arms trained at the same time; 0 is one a core, or one on a GPU. They share the
+            cores evenly, and with another number of threads an arm adds its sums in another
+            order: the last digits of a score depend on cores / workers, never on what ran when.
         examples: pictures shown in the report.
         score_threshold: detections shown and counted in the example pictures.
     """
