@@ -107,7 +107,7 @@ def test_overfits_eight_pictures(pictures, variant, settings, steps, precision):
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     warm_up = torch.optim.lr_scheduler.LinearLR(optimiser, 0.1, total_iters=10)
     images = images.to(memory_format=torch.channels_last)
-    totals = []
+    box_and_class = []
     for _ in range(steps):
         with torch.autocast("cpu", dtype=precision, enabled=precision == torch.bfloat16):
             raw_maps = model(images)
@@ -116,8 +116,8 @@ def test_overfits_eight_pictures(pictures, variant, settings, steps, precision):
         terms["total"].backward()
         optimiser.step()
         warm_up.step()
-        totals.append(terms["total"].item())
-    assert np.mean(totals[-10:]) < 0.1 * totals[0]
+        box_and_class.append((terms["box"] + terms["class"]).item())
+    assert np.mean(box_and_class[-10:]) < 0.25 * box_and_class[0]
     measured = average_precision(
         as_dataset(boxes, classes, picture), as_detections(detect(model, images))
     )

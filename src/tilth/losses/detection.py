@@ -11,7 +11,8 @@ Differs: Darknet writes the derivative of CIoU by x, y, w, h into the raw output
     rule and sums over slots; here the true gradient flows and every term is a sum divided by the
     number of positive slots (at least one a picture), so the gains are our own and batches of any
     size weigh the same. A truth whose best anchor belongs to no head (YOLOv4-tiny's smallest) goes
-    to the best that does. A later truth that meets an earlier one in a slot takes it altogether.
+    to the best that does. Objectness learns the overlap, which Darknet only does when asked
+    (objectness_smooth). A later truth that meets an earlier one in a slot takes it altogether.
 Checked by: `test_assignment_matches_plain_twin`, `test_later_truth_takes_the_slot`,
     `test_perfect_prediction_has_no_box_loss`, `test_ignored_slots_carry_no_objectness_gradient`,
     `test_loss_ignores_the_order_of_truths`, `test_shift_by_a_cell_shifts_the_assignment`
@@ -65,7 +66,8 @@ class DetectionLoss(nn.Module):
         anchor_threshold: every anchor whose shape has at least this IoU with a truth's learns it,
             beside the best one; 1 leaves the best alone.
         ignore_threshold: a prediction that covers a truth better than this is no background.
-        objectness_target: ``"iou"``, the overlap that the slot's box has reached, or ``"one"``.
+        objectness_target: ``"iou"``, the overlap that the slot's box has reached, so that scores
+            rank boxes by fit; or ``"one"``, as Darknet does by default.
         label_smoothing: y becomes y (1 - e) + e / 2.
 
     Raises:
@@ -84,7 +86,7 @@ class DetectionLoss(nn.Module):
         class_gain: float = 0.5,
         anchor_threshold: float = 0.213,
         ignore_threshold: float = 0.7,
-        objectness_target: str = "one",
+        objectness_target: str = "iou",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
