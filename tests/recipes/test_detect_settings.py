@@ -17,6 +17,7 @@ from tilth.recipes.detect_settings import settings
         "experiment.workers=-1",
         "experiment.examples=-2",
         "experiment.holdout=1.0",
+        "experiment.score_threshold=7",
         "experiment.seeds=[]",
         "experiment.seeds=[1, 1]",
         "train.steps=0",

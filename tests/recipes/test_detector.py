@@ -280,10 +280,13 @@ def test_boxes_end_at_the_border(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_jpeg(tmp_path / "wide.jpg", np.zeros((100, 200, 3), np.uint8))
-    wild = torch.tensor([[-9.0, -9.0, 90.0, 90.0], [20.0, 10.0, 40.0, 30.0]])
+    # Beyond the picture on all sides, across its upper edge, and in the padding above it.
+    wild = torch.tensor(
+        [[-9.0, -9.0, 90.0, 90.0], [20.0, 10.0, 40.0, 30.0], [20.0, 2.0, 40.0, 15.0]]
+    )
     monkeypatch.setattr(
         "tilth.recipes.detector.detect",
-        lambda model, squares, score_threshold: [(wild, torch.ones(2), torch.zeros(2).long())],
+        lambda model, squares, score_threshold: [(wild, torch.ones(3), torch.zeros(3).long())],
     )
     found = find_objects(load_detector(trained), [tmp_path / "wide.jpg"])
     # 64 network pixels for 200: the picture lies in lines 16 to 48 of the square.
@@ -298,3 +301,17 @@ def test_no_picture_and_no_detection_are_empty_columns(trained: Path, drawn) -> 
         assert none.media_index.dtype == np.int64
     truth = labelled([[[0, 0, 9, 9]]], [[0]])
     assert average_precision(truth, none).ap50 == 0.0
+
+
+def test_a_run_is_not_gone_on_with_from_other_weights(drawn, trained: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    start.write_bytes((trained / "last.safetensors").read_bytes())
+    model = replace(TINY.model, weights="start.safetensors")
+    train(*drawn, tmp_path / "run", model=model)
+    train(*drawn, tmp_path / "run", model=model)
+    changed = load_detector(trained).model.state_dict()
+    changed["heads.0.1.bias"] = changed["heads.0.1.bias"] + 1.0
+    save_file({name: tensor.contiguous() for name, tensor in changed.items()}, start)
+    with pytest.raises(TrainingError, match="another run") as caught:
+        train(*drawn, tmp_path / "run", model=model)
+    assert "starting_weights" in str(caught.value)

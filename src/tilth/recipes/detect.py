@@ -83,12 +83,13 @@ def experiment(
     measured = measure(project, progress=progress)
     _refuse_unreadable(project, originals, measured)
     cluster_boxes(project, k=settings.clusters.k, seed=seed)
-    clusters = media_clusters(originals, cluster_labels(project, originals))
+    training = originals.of_split(Split.TRAIN)
+    clusters = media_clusters(training, cluster_labels(project, training))
 
     # Curate: new pictures until the clusters are equal; as many of parents drawn at random.
     target, ranges = settings.rebalance.target, settings.rebalance.augmentation
     balanced = rebalance.plan(
-        originals,
+        training,
         clusters,
         target=target,
         name=f"{name}-rebalanced",
@@ -96,7 +97,7 @@ def experiment(
         augmentation=ranges,
     )
     random = rebalance.random_plan(
-        originals, balanced.to_make, name=f"{name}-random", seed=seed, augmentation=ranges
+        training, balanced.to_make, name=f"{name}-random", seed=seed, augmentation=ranges
     )
     made = [rebalance.run(project, plan, progress=progress) for plan in (balanced, random)]
 

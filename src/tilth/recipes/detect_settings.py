@@ -116,6 +116,12 @@ class ExperimentSettings:
                 expected="one number or more, all different",
                 got=str(list(self.seeds)),
             )
+        if not 0 <= self.score_threshold <= 1:
+            raise SettingsError(
+                "setting 'experiment.score_threshold' cannot be used",
+                expected="0 to 1",
+                got=str(self.score_threshold),
+            )
         if not 0 < self.holdout < 1:
             raise SettingsError(
                 "setting 'experiment.holdout' cannot be used",

@@ -6,6 +6,7 @@ network, the names of its classes, and the digest of the data that it saw.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from tilth.seeding import seed_everything
 from tilth.train.checkpoint import load_weights, versions
 from tilth.train.loading import DetectionBatches
 from tilth.train.loop import FitResult, fit
+from tilth.train.run import Batches
 
 __all__ = ["Detector", "find_objects", "load_detector", "new_detector", "train_detector"]
 
@@ -106,7 +108,9 @@ def train_detector(
 
     Raises:
         EmptyDatasetError: no picture, or no box to learn from.
-        TrainingError, MediaError, StorageError: see `fit`.
+        TrainingError: the folder holds a run of other data, settings or starting weights; or see
+            `fit`, `new_detector`.
+        MediaError, StorageError: see `fit`.
     """
     annotations = dataset.annotations
     if not ((annotations.geometry != Geometry.LABEL) & ~annotations.is_crowd).any():
@@ -130,6 +134,10 @@ def train_detector(
         seed=seed,
         settings=settings.jitter,
     )
+    source: Batches = batches
+    if settings.model.weights:
+        weights = _weights_file(root / settings.model.weights)
+        source = _FromWeights(batches=batches, digest=_digest(weights))
 
     def batch_loss(network: nn.Module, batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
         targets = (batch["boxes_xyxy"], batch["class_index"], batch["image_index"])
@@ -138,7 +146,7 @@ def train_detector(
     result = fit(
         model,
         batch_loss,
-        batches,
+        source,
         settings=replace(settings.train, seed=seed),
         run_dir=run_dir,
         progress=progress,
@@ -194,7 +202,8 @@ def find_objects(
 ) -> Detections:
     """Detect in every picture; ``media_index`` counts ``images``.
 
-    Boxes are in the pixels of the stored picture and inside it.
+    Boxes are in the pixels of the stored picture and inside it; those that lie wholly in the
+    padding around it are left out.
 
     Args:
         labelled: what the detections will be scored against, in the order of ``images``.
@@ -223,8 +232,10 @@ def find_objects(
             height, width = pictures[row].shape[:2]
             inside = from_letterbox(boxes.cpu().double(), placed[row][1]).numpy()
             inside = inside.clip(0, [width, height, width, height])
+            kept = (inside[:, 2:] > inside[:, :2]).all(axis=1)
             index = np.full(len(inside), start + row, dtype=np.int64)
-            columns.append((index, classes.cpu().numpy(), inside, scores.cpu().numpy()))
+            of_picture = (index, classes.cpu().numpy(), inside, scores.cpu().numpy())
+            columns.append(tuple(column[kept] for column in of_picture))
     if not columns:
         none = np.zeros(0)
         columns.append((none, none, np.zeros((0, 4)), none))
@@ -247,6 +258,26 @@ class _Record:
     seed: int
     versions: dict[str, str]
     format: Literal["tilth.detector/1"] = "tilth.detector/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FromWeights:
+    """Batches of a run that starts from given weights: those are part of what the run is."""
+
+    batches: DetectionBatches
+    digest: str
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {**self.batches.identity, "starting_weights": self.digest}
+
+    def batch(self, step: int) -> dict[str, Any]:
+        return self.batches.batch(step)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _network(settings: ModelSettings, num_classes: int) -> YoloV4:
