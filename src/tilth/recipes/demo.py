@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tilth.curate.augment import Augmentation
 from tilth.data.formats import load_format
@@ -49,6 +50,10 @@ DEPLOYED = DemoSet(
     shares={"near, day": 30, "far, day": 30, "near, dusk": 30, "far, dusk": 30},
     side=1,
 )
+OWN_FOLDERS = (
+    *(f"pictures/{demo_set.name}/" for demo_set in (TEXTURES, COLLECTED, DEPLOYED)),
+    "augmented/demo-",
+)
 
 LOOP = LoopSettings(
     steps=300,
@@ -77,16 +82,16 @@ def demo(
         seed: of the pictures; the seeds of training are those of ``settings``.
 
     Raises:
-        SettingsError: the folder holds something else.
+        SettingsError: the folder holds something else, or the demo of another seed.
     """
     settings = replace(settings, train=replace(settings.train, seed=seed))
     project = _demo_project(folder)
-    images = folder / "pictures"
-    weights = _pretrained(folder / "pretraining", images, settings, seed=seed, progress=progress)
+    weights = _pretrained(folder / "pretraining", settings, seed=seed, progress=progress)
     for demo_set, split in ((COLLECTED, Split.TRAIN), (DEPLOYED, Split.TEST)):
-        ids = _imported(project, demo_set, images, seed=seed)
+        ids = _imported(project, demo_set, seed=seed)
         project.catalogue.set_splits(ids, np.full(len(ids), split, dtype=np.int8))
-    model = replace(settings.model, weights=str(weights.resolve()))
+    # Relative, so that the folder can be moved and gone on with.
+    model = replace(settings.model, weights=weights.relative_to(project.root).as_posix())
     result = experiment(
         project.root, settings=replace(settings, model=model), name="demo", progress=progress
     )
@@ -94,24 +99,32 @@ def demo(
 
 
 def _demo_project(folder: Path) -> Project:
+    """The project in a folder: a new one, or that of an earlier call, never somebody's own."""
     if (folder / "tilth.toml").is_file():
-        return Project.open(folder)
+        project = Project.open(folder)
+        for uri in project.catalogue.read().media.uri:
+            if not uri.startswith(OWN_FOLDERS):
+                raise _not_ours(folder, got=f"a project with {uri}")
+        return project
     if folder.exists() and any(folder.iterdir()):
-        raise SettingsError(
-            "the demo wants a folder of its own",
-            where=str(folder),
-            expected="a folder that is empty or does not exist",
-            fix="tilth demo SOME_OTHER_FOLDER",
-        )
+        raise _not_ours(folder, got=f"{next(folder.iterdir()).name} and maybe more")
     return Project.init(folder)
 
 
-def _pretrained(
-    folder: Path, images: Path, settings: DetectSettings, *, seed: int, progress: bool
-) -> Path:
+def _not_ours(folder: Path, *, got: str) -> SettingsError:
+    return SettingsError(
+        "the demo wants a folder of its own",
+        where=str(folder),
+        expected="a folder that is empty or does not exist, or that of an earlier demo",
+        got=got,
+        fix="tilth demo SOME_OTHER_FOLDER",
+    )
+
+
+def _pretrained(folder: Path, settings: DetectSettings, *, seed: int, progress: bool) -> Path:
     """A detector that knows the objects, on textures: the folder of its run."""
     project = _demo_project(folder)
-    _imported(project, TEXTURES, images, seed=seed)
+    _imported(project, TEXTURES, seed=seed)
     version = project.catalogue.create_version("textures")
     dataset = project.catalogue.read(version="textures")
     run_dir = project.runs / "pretrained"
@@ -128,10 +141,11 @@ def _pretrained(
     return run_dir
 
 
-def _imported(project: Project, demo_set: DemoSet, images: Path, *, seed: int) -> np.ndarray:
-    """Write a set and bring it into the project; int64 ids of its media."""
+def _imported(project: Project, demo_set: DemoSet, *, seed: int) -> NDArray[np.int64]:
+    """Write a set and bring it into the project; ids of its media."""
+    images = project.root / "pictures"
     labels = write_demo_set(images, demo_set, size=SIZE, seed=seed)
-    dataset, _ = load_format("coco").read(labels, media_root=(images / demo_set.name).resolve())
+    dataset, _ = load_format("coco").read(labels, media_root=images / demo_set.name)
     project.import_dataset(dataset, origin=demo_set.name)
     media = project.catalogue.read().media
     # The picture's folder says which set it is from; derived pictures live elsewhere.

@@ -24,12 +24,16 @@ from numpy.typing import NDArray
 
 from tilth.data.atomic import atomic_writer
 from tilth.data.images import write_jpeg
+from tilth.errors import SettingsError
 from tilth.lazy import require
 from tilth.seeding import generator
 
 __all__ = ["CONDITIONS", "DemoSet", "write_demo_set"]
 
 Picture = NDArray[np.uint8]
+# Draws an object so many pixels high: its colours float [h, w, 3], 0 to 255, and its opacity, 0 to
+# 1, of a shape that multiplies them.
+Painter = Callable[[np.random.Generator, int], tuple[NDArray[Any], NDArray[Any]]]
 
 CATEGORIES = ("digit", "face")
 
@@ -68,15 +72,23 @@ class DemoSet:
 
 
 def write_demo_set(folder: Path, demo_set: DemoSet, *, size: int, seed: int) -> Path:
-    """Write ``folder/<name>/*.jpg`` and ``folder/<name>.json`` (COCO instances).
+    """Write ``folder/<name>/*.jpg`` and ``folder/<name>.json`` (COCO), unless they are there.
 
     Args:
-        size: pictures are ``size`` x ``size`` pixels.
+        size: pictures are ``size`` x ``size`` pixels, 72 at least: the nearest objects fill that.
         seed: the same seed gives the same bytes.
 
     Returns:
-        The path of the label file.
+        The path of the label file, which is written last: where it is, all pictures are.
+
+    Raises:
+        SettingsError: a set of that name is there, made with another seed, size or share.
     """
+    path = folder / f"{demo_set.name}.json"
+    made_with = {"seed": seed, "size": size, "shares": dict(demo_set.shares)}
+    if path.is_file():
+        _refuse_other_set(path, made_with)
+        return path
     backgrounds = _backgrounds(demo_set.side, photographs=demo_set.photographs)
     painters = {"digit": _digit_painter(demo_set.side), "face": _face_painter(demo_set.side)}
     images: list[dict[str, Any]] = []
@@ -101,17 +113,33 @@ def write_demo_set(folder: Path, demo_set: DemoSet, *, size: int, seed: int) -> 
                 }
             )
     categories = [{"id": index, "name": name} for index, name in enumerate(CATEGORIES)]
-    labels = {"images": images, "annotations": annotations, "categories": categories}
-    path = folder / f"{demo_set.name}.json"
+    labels = {
+        "info": made_with,
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
     with atomic_writer(path) as stream:
         stream.write(json.dumps(labels).encode())
     return path
 
 
+def _refuse_other_set(path: Path, made_with: Mapping[str, Any]) -> None:
+    there = json.loads(path.read_bytes()).get("info")
+    if there != made_with:
+        raise SettingsError(
+            "the folder holds demo pictures of another kind",
+            where=str(path),
+            expected=json.dumps(made_with),
+            got=json.dumps(there),
+            fix="tilth demo SOME_OTHER_FOLDER",
+        )
+
+
 def _scene(
     rng: np.random.Generator,
     backgrounds: list[Picture],
-    painters: Mapping[str, Callable[[np.random.Generator, int], tuple[Picture, NDArray]]],
+    painters: Mapping[str, Painter],
     condition: Condition,
     size: int,
 ) -> tuple[Picture, list[tuple[int, tuple[int, int, int, int]]]]:
@@ -147,11 +175,11 @@ def _random_crop(rng: np.random.Generator, picture: Picture, size: int) -> NDArr
     return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def _digit_painter(side: int) -> Callable:
+def _digit_painter(side: int) -> Painter:
     """A digit as a sticker: ink on a pale plate that is 4/5 as wide as high."""
     digits = require("sklearn.datasets", extra="demo").load_digits().images[side::2] / 16.0
 
-    def paint(rng: np.random.Generator, height: int) -> tuple[Picture, NDArray]:
+    def paint(rng: np.random.Generator, height: int) -> tuple[NDArray[Any], NDArray[Any]]:
         shape = (max(1, height * 4 // 5), height)
         digit = digits[rng.integers(len(digits))]
         ink = np.clip(cv2.resize(digit, shape, interpolation=cv2.INTER_CUBIC), 0, 1)[..., None]
@@ -161,11 +189,11 @@ def _digit_painter(side: int) -> Callable:
     return paint
 
 
-def _face_painter(side: int) -> Callable:
+def _face_painter(side: int) -> Painter:
     """A face behind an oval vignette, in a warm tone."""
     faces = require("skimage.data", extra="demo").lfw_subset()[:100][side::2]
 
-    def paint(rng: np.random.Generator, height: int) -> tuple[Picture, NDArray]:
+    def paint(rng: np.random.Generator, height: int) -> tuple[NDArray[Any], NDArray[Any]]:
         face = faces[rng.integers(len(faces))]
         if rng.random() < 0.5:
             face = face[:, ::-1]
