@@ -13,7 +13,7 @@ from PIL import Image
 
 from tilth.recipes.example_pictures import example_picture
 from tilth.recipes.experiment import ExamplePicture
-from tilth.recipes.picture_overlays import sorted_by_change, tally
+from tilth.recipes.report.picture_overlays import sorted_by_change, tally
 
 GREY = np.full((60, 100, 3), 128, np.uint8)
 

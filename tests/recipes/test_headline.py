@@ -8,7 +8,7 @@ import pytest
 from made_up_result import made_up_arm
 
 from tilth.recipes.experiment import ExperimentResult
-from tilth.recipes.headline import compare, headline
+from tilth.recipes.report.headline import compare, headline
 
 
 def result_of(random: list[float | None], rebalanced: list[float | None]) -> ExperimentResult:

@@ -16,7 +16,7 @@ from made_up_result import ARMS, made_up_arm, made_up_clusters, made_up_result
 from rich.console import Console
 
 from tilth.recipes.experiment import Arm, ExperimentResult
-from tilth.recipes.report import DASH, render_html, results_table, write_report
+from tilth.recipes.report.page import DASH, render_html, results_table, write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 LOADS = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "background"}
@@ -171,7 +171,7 @@ def test_every_figure_can_be_read_aloud_and_pointed_at(html: str) -> None:
 
 def test_every_seed_is_a_dot_and_every_class_of_mark_has_a_colour(html: str) -> None:
     assert len([1 for name, a in Page(html).elements if name == "circle"]) == 4 * 3
-    style = resources.files("tilth.recipes").joinpath("report.css").read_text("utf-8")
+    style = resources.files("tilth.recipes.report").joinpath("page.css").read_text("utf-8")
     used = set(
         re.findall(r"\b(?:arm|cluster)-\d\b", re.sub(r"<style>.*?</style>", "", html, flags=re.S))
     )

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilth.recipes.svg import Frame, marker, number, tag, ticks
+from tilth.recipes.report.svg import Frame, marker, number, tag, ticks
 
 
 @given(st.text(alphabet="<>&\"'ab/ ="))

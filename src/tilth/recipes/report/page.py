@@ -15,17 +15,27 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from tilth.data.atomic import atomic_writer
-from tilth.recipes.cluster_plots import cluster_ap, cluster_bars, cluster_scatter, cluster_style
 from tilth.recipes.experiment import Arm, ClusterView, ExperimentResult, Spread
-from tilth.recipes.headline import headline
-from tilth.recipes.picture_overlays import overlay, picture_definition, sorted_by_change, tally
-from tilth.recipes.report_plots import (
+from tilth.recipes.report.cluster_plots import (
+    cluster_ap,
+    cluster_bars,
+    cluster_scatter,
+    cluster_style,
+)
+from tilth.recipes.report.headline import headline
+from tilth.recipes.report.picture_overlays import (
+    overlay,
+    picture_definition,
+    sorted_by_change,
+    tally,
+)
+from tilth.recipes.report.plots import (
     arm_dots,
     arm_style,
     precision_recall,
     precision_recall_panel,
 )
-from tilth.recipes.svg import marker, tag
+from tilth.recipes.report.svg import marker, tag
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,9 +77,9 @@ def render_html(result: ExperimentResult) -> str:
         "moment": _moment,
         "flat": _flat,
     }
-    here = resources.files("tilth.recipes")
-    template = environment.from_string(here.joinpath("report.html.jinja").read_text("utf-8"))
-    style = here.joinpath("report.css").read_text("utf-8")
+    here = resources.files("tilth.recipes.report")
+    template = environment.from_string(here.joinpath("page.html.jinja").read_text("utf-8"))
+    style = here.joinpath("page.css").read_text("utf-8")
     return template.render(
         result=result,
         arms=result.held_out_arms,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from tilth.recipes.experiment import Arm, ExamplePicture
-from tilth.recipes.svg import polyline, tag
+from tilth.recipes.report.svg import polyline, tag
 
 __all__ = ["Tally", "overlay", "picture_definition", "sorted_by_change", "tally"]
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tilth.recipes.experiment import Arm, Spread
-from tilth.recipes.svg import Frame, marker, polyline, tag, ticks
+from tilth.recipes.report.svg import Frame, marker, polyline, tag, ticks
 
 __all__ = [
     "arm_dots",

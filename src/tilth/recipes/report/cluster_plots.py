@@ -13,8 +13,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tilth.recipes.experiment import Arm, ClusterView
-from tilth.recipes.report_plots import arm_style, mean_mark, percent, range_line
-from tilth.recipes.svg import Frame, number, polyline, tag, ticks
+from tilth.recipes.report.plots import arm_style, mean_mark, percent, range_line
+from tilth.recipes.report.svg import Frame, number, polyline, tag, ticks
 
 __all__ = ["cluster_ap", "cluster_bars", "cluster_scatter", "cluster_style"]
 
