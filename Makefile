@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The stamps say what is installed; they are renewed when the files that decide it change.
 DEMO_READY := $(VENV)/.demo-ready
 TEST_READY := $(VENV)/.test-ready
+PEERS_READY := .venv-peers/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test fast lint fmt types bench evidence docs clean
@@ -33,7 +34,7 @@ fmt: $(TEST_READY)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(TEST_READY)  ## run every benchmark that fits two cores, then list the evidence
+bench: $(TEST_READY) $(PEERS_READY)  ## run every benchmark beside its peers, then list the evidence
 	$(BIN)/python benchmarks/run_all.py
 	$(BIN)/python benchmarks/evidence.py
 
@@ -62,3 +63,11 @@ $(TEST_READY): pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing Tilth and its test tools into $(VENV)"
 	$(PIP) -e '.[dev]'
 	@touch $@ $(DEMO_READY)
+
+# The peers that benchmarks run beside us, each in an environment of its own.
+$(PEERS_READY): benchmarks/peers.txt
+	set -e; while read -r peer packages; do \
+	    $(PYTHON) -m venv .venv-peers/$$peer; \
+	    .venv-peers/$$peer/bin/python -m pip install --quiet $$packages; \
+	done < benchmarks/peers.txt
+	@touch $@
