@@ -35,7 +35,7 @@ def main() -> None:
                 unit="minutes",
                 goal=GOAL_MINUTES,
                 spread=(minutes, minutes),
-                note="wall clock after installation: pictures, pretraining, 3 seeds of 4 trained arms",
+                note="wall clock after installation: pretraining, then 3 seeds of 4 trained arms",
             ),
             claim(
                 "demo_rebalanced_minus_random_map50",
