@@ -337,6 +337,13 @@ def test_dots_in_names_absolute_names_inside_and_urls_are_in_order(tmp_path: Pat
     assert list(dataset.media.uri) == [f"{tmp_path}/a..b.jpg", names[1], names[2]]
 
 
+@pytest.mark.parametrize("spelling", ["./a/b.jpg", "a//b.jpg", "a/./b.jpg", ".//a/././b.jpg"])
+def test_spellings_of_one_path_are_one_uri(tmp_path: Path, spelling: str) -> None:
+    images = [{"id": i, "file_name": name} for i, name in enumerate(["a/b.jpg", spelling])]
+    dataset, _ = coco.read(written(tmp_path, [], images=images))
+    assert dataset.media.uri == [f"{tmp_path}/a/b.jpg"] * 2
+
+
 def test_a_set_without_labels_is_a_set_of_negatives(tmp_path: Path) -> None:
     for changes in ({}, {"annotations": ...}):
         dataset, report = coco.read(written(tmp_path, [], **changes))

@@ -184,6 +184,8 @@ def _uri(file_name: str, root: Path, prefix: str, where: str) -> str:
         or "\\" in file_name
         or "\0" in file_name
         or file_name[1:2] == ":"
+        or "./" in file_name  # "./a.jpg", "a/./b.jpg" and "a//b.jpg": one file, so one uri
+        or "//" in file_name
     )
     if not suspicious:
         return prefix + file_name
