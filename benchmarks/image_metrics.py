@@ -201,8 +201,8 @@ def write(
             runs=rounds,
             note=f"opening, checking and decoding over the whole pass; coco-person, 416 px and "
             f"{main_set['bits_per_pixel']:.1f} bit/px: recompressed pictures, light to decode; the "
-            f"bare codec alone is {main_set['codec_share']:.3f}; what follows "
-            f"is fourteen OpenCV passes at the speed of the cache, which only one compiled pass would "
+            f"bare codec alone is {main_set['codec_share']:.3f}; what follows is "
+            "fourteen OpenCV passes at the speed of the cache, which only one compiled pass would "
             f"shorten; other sets: {other}",
         )
     ]
