@@ -11,6 +11,7 @@ import torch
 from drawn_sets import drawn_project
 from small_experiment import SMALL
 
+from tilth.curate import rebalance
 from tilth.data.images import read_image
 from tilth.data.project import Project
 from tilth.data.records import Split
@@ -83,6 +84,57 @@ def test_evaluate_refuses_a_detector_of_other_classes(project: Project) -> None:
         record.write_text(original)
     assert caught.value.expected == "bright, dark"
     assert caught.value.got == "bright, dim"
+
+
+def resplit(project: Project, **splits: Split) -> None:
+    """Move pictures, named by the number in their file's name: ``n00=Split.TEST``."""
+    media = project.catalogue.read().media
+    rows = [media.uri.index(f"pictures/{number[1:]}.jpg") for number in splits]
+    codes = np.array(list(splits.values()), np.int8)
+    project.catalogue.set_splits(media.id[rows], codes)
+
+
+def test_evaluate_refuses_pictures_that_the_run_was_trained_on(project: Project) -> None:
+    resplit(project, n03=Split.TEST, n01=Split.TEST)
+    try:
+        with pytest.raises(DataError, match="trained on pictures") as caught:
+            evaluate(project.root, run="first", split="test", progress=False)
+        assert caught.value.got == "2 of 5 that it has, pictures/01.jpg first"
+        assert "tilth split" in str(caught.value.fix)
+        # What is left of its training set may be scored, by that name.
+        scores = evaluate(project.root, run="first", split="train", progress=False)
+        assert (scores["pictures"], scores["held_out"]) == (4, False)
+        # Without the kept data nobody can tell, and the result says so.
+        record = project.runs / "first" / "detector.json"
+        original = record.read_text()
+        record.write_text(original.replace(scores["trained_on"], "0" * 64))
+        try:
+            unknown = evaluate(project.root, run="first", split="test", progress=False)
+        finally:
+            record.write_text(original)
+        assert unknown["held_out"] is None
+    finally:
+        resplit(project, n03=Split.TRAIN, n01=Split.TRAIN)
+    scores = evaluate(project.root, run="first", split="test", progress=False)
+    assert (scores["pictures"], scores["held_out"]) == (3, True)
+
+
+def test_derived_pictures_are_not_scored(tmp_path: Path) -> None:
+    project = drawn_project(tmp_path / "p", train=4, test=2)
+    train(project.root, settings=SMALL, name="first", progress=False)
+    rebalanced(project, "more")
+    assert (project.catalogue.read().media.parent_id >= 0).sum() == 3
+    scores = evaluate(project.root, run="first", split="train", progress=False)
+    assert scores["pictures"] == 4
+
+
+def rebalanced(project: Project, name: str, count: int = 3) -> None:
+    """Make new pictures of the training originals, by a plan of this name."""
+    dataset = project.catalogue.read()
+    originals = dataset.take(np.flatnonzero(dataset.media.parent_id < 0))
+    rebalance.run(
+        project, rebalance.random_plan(originals, count, name=name, seed=0), progress=False
+    )
 
 
 def stub(model, squares, *, score_threshold):

@@ -25,7 +25,8 @@ def command(
 
     Average precision by the COCO protocol (0 to 1, higher is better): for all classes together
     with a 95 % interval from resampling the pictures, for each class, and for each cluster of
-    boxes where there are clusters. With --json also the precision-recall curve.
+    boxes where there are clusters. With --json also the precision-recall curve. Only original
+    pictures are scored; on another split than train, none that the run was trained on.
 
     \b
     Example:
@@ -48,6 +49,8 @@ def _show(scores: dict[str, Any]) -> None:
         ("AR", scores["ar"], "", "recall of the best 100 detections a picture"),
     ]
     table(("", "value", "95 % interval", ""), overall, title=title)
+    if scores["held_out"] is None:
+        typer.echo("The data of this run is not kept here: it may have seen these pictures.")
     by_class = [
         (name, ap, scores["per_class_ap50"][name]) for name, ap in scores["per_class"].items()
     ]

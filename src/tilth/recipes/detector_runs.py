@@ -11,6 +11,7 @@ import numpy as np
 
 from tilth.config import settings_to_dict
 from tilth.curate.box_clusters import cluster_labels
+from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
 from tilth.data.images import read_image, write_jpeg
 from tilth.data.project import Project
@@ -71,18 +72,19 @@ def train(root: Path, *, settings: DetectSettings, name: str, progress: bool) ->
 
 
 def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, Any]:
-    """Average precision of a run on one split, by class, by size and by cluster of boxes.
+    """Average precision of a run on the originals of one split, by class and by cluster of boxes.
 
     Args:
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; only "train" may hold pictures that the run learned from.
 
     Raises:
         EmptyDatasetError: no labelled picture in the split.
-        DataError: no such run, or its classes are not those of the project.
+        DataError: no such run, its classes are not those of the project, or it was trained on
+            pictures of this split.
     """
     project = Project.open(root)
     detector = load_detector(_run_dir(project, run))
-    dataset = project.catalogue.read().of_split(Split[split.upper()])
+    dataset = _originals(project.catalogue.read().of_split(Split[split.upper()]))
     if not len(dataset.annotations):
         raise EmptyDatasetError(f"no labelled picture in the {split} split", fix="tilth split")
     names = tuple(category.name for category in dataset.categories)
@@ -93,6 +95,9 @@ def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, A
             expected=", ".join(names),
             got=", ".join(detector.class_names),
         )
+    learned_from = _training_pictures(project, detector.digest)
+    if split != "train" and learned_from is not None:
+        _refuse_seen(dataset, learned_from, run=run, split=split)
     paths = [project.media_path(uri) for uri in dataset.media.uri]
     detections = find_objects(detector, paths, labelled=dataset, progress=progress)
     measured = average_precision(
@@ -104,6 +109,7 @@ def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, A
         "pictures": len(dataset.media),
         "boxes": len(dataset.annotations),
         "trained_on": detector.digest,
+        "held_out": None if learned_from is None else split != "train",
         **measured.to_dict(),
     }
 
@@ -151,6 +157,33 @@ def _run_dir(project: Project, name: str) -> Path:
             "a run's name stays inside runs/", expected="a plain name such as 'first'", got=name
         )
     return folder
+
+
+def _originals(dataset: Dataset) -> Dataset:
+    return dataset.take(np.flatnonzero(dataset.media.parent_id < 0))
+
+
+def _training_pictures(project: Project, digest: str) -> frozenset[str] | None:
+    """Training pictures of the version that a detector saw; None where it is not kept here.
+
+    An equal digest is the same pictures in the same splits, whatever the version is called.
+    """
+    names = [each.name for each in project.catalogue.versions() if each.digest == digest]
+    if not names:
+        return None
+    return frozenset(project.catalogue.read(version=names[0]).of_split(Split.TRAIN).media.uri)
+
+
+def _refuse_seen(dataset: Dataset, learned_from: frozenset[str], *, run: str, split: str) -> None:
+    seen = sorted(learned_from.intersection(dataset.media.uri))
+    if seen:
+        raise DataError(
+            f"the run was trained on pictures that are in the {split} split now",
+            where=run,
+            expected="pictures that it has not seen",
+            got=f"{len(seen)} of {len(dataset.media)} that it has, {seen[0]} first",
+            fix="tilth split as it was then, or --split train to score on what it has seen",
+        )
 
 
 def _pictures(sources: Sequence[Path]) -> list[Path]:
