@@ -57,6 +57,22 @@ def test_import_twice_changes_nothing(project: Tilth, labels: Path, tmp_path: Pa
     assert again["annotations_unchanged"] == NUM_PICTURES
 
 
+def test_the_same_labels_in_another_file_are_refused(
+    project: Tilth, labels: Path, tmp_path: Path
+) -> None:
+    copy = labels.with_name("copy.json")
+    copy.write_bytes(labels.read_bytes())
+    arguments = ("import", copy, "--images", tmp_path / "photos", "--json")
+    ended = project(*arguments)
+    assert ended.code == 3
+    assert f"{NUM_PICTURES} labels" in ended.document["error"]["message"]
+    assert "--origin labels" in ended.document["error"]["fix"]
+    assert done(project, "info")["num_annotations"] == NUM_PICTURES
+    update = done(project, *arguments[:-1], "--origin", "labels")
+    assert update["annotations_unchanged"] == NUM_PICTURES
+    assert done(project, *arguments[:-1], "--origin", "b")["annotations_added"] == NUM_PICTURES
+
+
 def test_export_gives_back_what_was_imported(project: Tilth, labels: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     assert done(project, "export", target)["num_annotations"] == NUM_PICTURES

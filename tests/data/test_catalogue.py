@@ -100,6 +100,32 @@ def test_two_origins_in_one_task_are_two_sets_of_labels(catalogue: Catalogue) ->
     assert len(catalogue.read().annotations) == 18
 
 
+def test_the_same_labels_of_another_origin_are_refused_when_asked(catalogue: Catalogue) -> None:
+    dataset = small_dataset()
+    catalogue.import_dataset(dataset, origin="ann")
+    fewer = dataset.keep_annotations(np.arange(9) < 5)
+    boxes = fewer.annotations.boxes_xyxy.copy()
+    boxes[0] += 1.0
+    renumbered = replace(fewer.annotations, id=fewer.annotations.id + 100, boxes_xyxy=boxes)
+    again = replace(fewer, annotations=renumbered)
+    with pytest.raises(DataError, match="4 labels are in the catalogue already") as caught:
+        catalogue.import_dataset(again, origin="bob", allow_duplicates=False)
+    assert "--origin ann" in str(caught.value.fix)
+    assert len(catalogue.read().annotations) == 9, "a refused import leaves nothing"
+    assert catalogue.import_dataset(again, origin="bob").annotations_added == 5
+    # Kept twice on purpose: importing them again is an update of their own origin.
+    assert not catalogue.import_dataset(again, origin="bob", allow_duplicates=False).changed
+    assert not catalogue.import_dataset(dataset, origin="ann", allow_duplicates=False).changed
+
+
+def test_labels_of_another_task_are_no_duplicates(catalogue: Catalogue) -> None:
+    catalogue.import_dataset(small_dataset(), task="cars", origin="ann")
+    report = catalogue.import_dataset(
+        small_dataset(), task="people", origin="bob", allow_duplicates=False
+    )
+    assert report.annotations_added == 9
+
+
 def test_tasks_do_not_see_each_others_media(catalogue: Catalogue) -> None:
     catalogue.import_dataset(small_dataset(), task="cars")
     catalogue.import_dataset(small_dataset(prefix="other/"), task="people")

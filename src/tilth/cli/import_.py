@@ -51,7 +51,8 @@ def command(
     """Bring labelled pictures into the catalogue.
 
     The pictures stay where they are. Importing the same file twice changes nothing; what was
-    reviewed or edited here is never overwritten. Problems are counted and listed.
+    reviewed or edited here is never overwritten. Labels that another origin has already are
+    refused, unless --origin is given. Problems are counted and listed.
 
     \b
     Example:
@@ -66,7 +67,12 @@ def command(
         dataset, read = reader.read(source, media_root=images, strict=strict, on_unknown=on_unknown)
     with progress_bar("importing", len(dataset.annotations), quiet=quiet) as advance:
         report = opened.import_dataset(
-            dataset, task=task, origin=origin or source.stem, verify=verify, advance=advance
+            dataset,
+            task=task,
+            origin=origin or source.stem,
+            allow_duplicates=origin is not None,
+            verify=verify,
+            advance=advance,
         )
     document = {"source": source, "format": format_name, **dataclasses.asdict(report)}
     document["problems"] = problem_documents((*read.problems, *report.problems))

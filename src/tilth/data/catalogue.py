@@ -114,6 +114,7 @@ class Catalogue:
         *,
         task: str = "detection",
         origin: str = "",
+        allow_duplicates: bool = True,
         advance: Callable[[int], object] | None = None,
     ) -> ImportReport:
         """Bring labels into a task, in one transaction; see `tilth.data.importing`.
@@ -121,6 +122,8 @@ class Catalogue:
         Args:
             origin: a lasting name of the source of these labels, such as the label file's stem:
                 the same labels under another origin are other labels.
+            allow_duplicates: whether labels that another origin has already (same medium,
+                category and box) are added again, or refused.
             advance: called with the number of annotations after each block.
 
         Raises:
@@ -128,7 +131,12 @@ class Catalogue:
         """
         with writing(self._engine) as connection:
             return importing.import_dataset(
-                connection, dataset, task=task, origin=origin, advance=advance
+                connection,
+                dataset,
+                task=task,
+                origin=origin,
+                allow_duplicates=allow_duplicates,
+                advance=advance,
             )
 
     def add_derived(

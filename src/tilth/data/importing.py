@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 from tilth.data import schema
 from tilth.data.bulk import insert_columns, next_id, rows_where_in
 from tilth.data.dataset import Dataset
+from tilth.data.duplicates import refuse_duplicates
 from tilth.data.labels import incoming_labels, insert_labels, merge_labels
 from tilth.data.problems import LabelReport, Problem
 from tilth.data.records import Category, MediaKind, Split, TaskKind, Transform
@@ -67,6 +68,7 @@ def import_dataset(
     *,
     task: str,
     origin: str,
+    allow_duplicates: bool = True,
     parents: NDArray[np.int64] | None = None,
     transforms: Sequence[Transform] | None = None,
     advance: Callable[[int], object] | None = None,
@@ -75,13 +77,14 @@ def import_dataset(
 
     Args:
         origin: the name of the source of labels within the task.
+        allow_duplicates: whether labels that another origin has already may be added again.
         parents: int64 [n] catalogue ids, for derived media; otherwise ``dataset.media.parent_id``
             names rows of the data set itself.
         transforms: n, how each derived medium was made.
         advance: called with the number of rows after each block.
 
     Raises:
-        DataError: a parent is missing, or a category stands under two ids.
+        DataError: a parent is missing, or labels are there already and must not be twice.
     """
     problems = LabelReport(where=origin or task)
     task_id = task_id_of(connection, task, create=True)
@@ -92,6 +95,8 @@ def import_dataset(
     origin_id = _origin_id(connection, task_id, origin)
     labels = incoming_labels(dataset, media.ids, category_ids, problems)
     known = media.ids[media.found]
+    if len(known) and not allow_duplicates:
+        refuse_duplicates(connection, labels, origin_id, known)
     if len(known):
         outcome = merge_labels(connection, labels, origin_id, known, advance=advance)
     else:

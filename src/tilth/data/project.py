@@ -154,6 +154,7 @@ class Project:
         *,
         task: str = "detection",
         origin: str = "",
+        allow_duplicates: bool = True,
         verify: bool = False,
         advance: Callable[[int], object] | None = None,
     ) -> ImportReport:
@@ -168,7 +169,13 @@ class Project:
             media=replace(dataset.media, uri=[self.relative_uri(uri) for uri in dataset.media.uri]),
         )
         dataset, unreadable = fill_sizes(dataset, self._imported_path)
-        report = self.catalogue.import_dataset(dataset, task=task, origin=origin, advance=advance)
+        report = self.catalogue.import_dataset(
+            dataset,
+            task=task,
+            origin=origin,
+            allow_duplicates=allow_duplicates,
+            advance=advance,
+        )
         problems = [*report.problems, *unreadable]
         if verify:
             problems += verify_media(dataset, self._imported_path, self.catalogue, task)
