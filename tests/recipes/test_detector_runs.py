@@ -137,6 +137,26 @@ def rebalanced(project: Project, name: str, count: int = 3) -> None:
     )
 
 
+def test_derived_pictures_are_trained_on_only_when_their_plan_is_named(tmp_path: Path) -> None:
+    project = drawn_project(tmp_path / "p", train=4, test=2)
+    rebalanced(project, "three")
+    rebalanced(project, "five", 5)
+
+    def numbers(name: str, *plans: str) -> tuple[int, int, int]:
+        ended = train(project.root, settings=SMALL, name=name, plans=plans, progress=False)
+        return ended["pictures"], ended["raw_pictures"], ended["derived_pictures"]
+
+    assert numbers("raw") == (4, 4, 0)
+    assert numbers("one-plan", "three") == (7, 4, 3)
+    assert numbers("both", "five", "three", "five") == (12, 4, 8)
+    with pytest.raises(TrainingError, match="another run"):
+        numbers("raw", "three")
+    with pytest.raises(DataError, match="plan 'tree'") as caught:
+        numbers("typo", "tree")
+    assert caught.value.expected == "five, three"
+    assert "typo" not in {version.name for version in project.catalogue.versions()}
+
+
 def stub(model, squares, *, score_threshold):
     """Two boxes in every picture, the weaker one first."""
     boxes = torch.tensor([[4.0, 4.0, 20.0, 20.0], [30.0, 30.0, 60.0, 50.0]])

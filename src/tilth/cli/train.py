@@ -14,6 +14,7 @@ from tilth.cli.outcome import Outcome, table
 from tilth.cli.progress import shows_progress
 from tilth.cli.project import find_project
 from tilth.config import read_toml
+from tilth.errors import SettingsError
 
 
 def command(
@@ -32,6 +33,14 @@ def command(
         list[str] | None,
         typer.Option("--set", metavar="A.B=1", help="One setting, over the file; repeatable."),
     ] = None,
+    plans: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="PLAN",
+            help="Train on the pictures of this rebalancing plan too; repeatable.",
+        ),
+    ] = None,
     experiment: Annotated[
         bool,
         typer.Option("--experiment", help="Run every arm and seed, and write the report."),
@@ -41,14 +50,17 @@ def command(
 ) -> Outcome:
     """Train a detector, or run the whole experiment.
 
-    The run's folder keeps the settings, the digest of the data, checkpoints and the log of every
-    step. The same command after an interruption goes on from the last checkpoint. With
-    --experiment the detector is trained on the raw, the randomly augmented and the rebalanced
-    pictures, each scored on the same held-out ones, and the report is written.
+    It learns from the original pictures of the train split, and from those that the plans named by
+    --with have made ('tilth rebalance'). The run's folder keeps the settings, the digest of the
+    data, checkpoints and the log of every step. The same command after an interruption goes on from
+    the last checkpoint. With --experiment the detector is trained on the raw, the randomly
+    augmented and the rebalanced pictures, each scored on the same held-out ones, and the report is
+    written.
 
     \b
     Example:
       tilth train --name first --set train.steps=500
+      tilth train --name second --with rebalanced
       tilth train --experiment --settings detect.toml
     """
     root = find_project(project)
@@ -56,12 +68,22 @@ def command(
     settings = lazy.attribute("tilth.recipes.detect_settings:settings")(values, overrides or [])
     progress = shows_progress(quiet)
     if experiment:
+        if plans:
+            raise SettingsError(
+                "an experiment makes the pictures of its arms itself",
+                got=f"--with {plans[0]}",
+                fix="leave out --with",
+            )
         name = name or "experiment"
         result = lazy.attribute("tilth.recipes.detect:experiment")(
             root, settings=settings, name=name, progress=progress
         )
         return experiment_outcome(result, root / "runs" / name)
     trained: dict[str, Any] = lazy.attribute("tilth.recipes.detector_runs:train")(
-        root, settings=settings, name=name or "detector", progress=progress
+        root,
+        settings=settings,
+        name=name or "detector",
+        plans=plans or (),
+        progress=progress,
     )
     return Outcome(trained, lambda: table(("", "value"), list(trained.items())))

@@ -21,31 +21,39 @@ from tilth.metrics.average_precision import average_precision
 from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.detector import Detector, find_objects, load_detector, train_detector
 from tilth.recipes.provenance import record_once
+from tilth.recipes.training_pictures import originals, training_pictures
 
 __all__ = ["evaluate", "predict", "train"]
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
-def train(root: Path, *, settings: DetectSettings, name: str, progress: bool) -> dict[str, Any]:
-    """Train on the project's training split and record the run with the digest of its data.
+def train(
+    root: Path,
+    *,
+    settings: DetectSettings,
+    name: str,
+    plans: Sequence[str] = (),
+    progress: bool,
+) -> dict[str, Any]:
+    """Train on the originals of the training split; record the run with the digest of its data.
 
     Args:
+        plans: of rebalancing, whose pictures are trained on too.
         name: of the run's folder in ``runs/`` and of the data set version it saw. Calling again
             with the same name goes on where a killed run stopped.
 
     Raises:
         EmptyDatasetError: no labelled picture in the training split.
-        DataError: the name belongs to a run on other data.
+        DataError: the name belongs to a run on other data, or a plan has made no picture.
         SettingsError: the name would lie outside ``runs/``.
     """
     project = Project.open(root)
     run_dir = _run_dir(project, name)
     # Before the version is made, so that a call that cannot train does not use up the name.
-    if not len(project.catalogue.read().of_split(Split.TRAIN).annotations):
-        raise EmptyDatasetError("no labelled picture in the train split", fix="tilth split")
+    training_pictures(project.catalogue.read(), plans)
     version = project.catalogue.create_version(name)
-    dataset = project.catalogue.read(version=name).of_split(Split.TRAIN)
+    dataset = training_pictures(project.catalogue.read(version=name), plans)
     result = train_detector(
         dataset,
         [project.media_path(uri) for uri in dataset.media.uri],
@@ -58,10 +66,13 @@ def train(root: Path, *, settings: DetectSettings, name: str, progress: bool) ->
     )
     written = settings_to_dict(settings)
     record_once(project.catalogue, name, version.digest, written, result.loss)
+    num_derived = int((dataset.media.parent_id >= 0).sum())
     return {
         "run": name,
         "folder": result.run_dir,
         "pictures": len(dataset.media),
+        "raw_pictures": len(dataset.media) - num_derived,
+        "derived_pictures": num_derived,
         "boxes": len(dataset.annotations),
         "data_digest": version.digest,
         "steps": result.steps,
@@ -84,7 +95,7 @@ def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, A
     """
     project = Project.open(root)
     detector = load_detector(_run_dir(project, run))
-    dataset = _originals(project.catalogue.read().of_split(Split[split.upper()]))
+    dataset = originals(project.catalogue.read().of_split(Split[split.upper()]))
     if not len(dataset.annotations):
         raise EmptyDatasetError(f"no labelled picture in the {split} split", fix="tilth split")
     names = tuple(category.name for category in dataset.categories)
@@ -95,7 +106,7 @@ def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, A
             expected=", ".join(names),
             got=", ".join(detector.class_names),
         )
-    learned_from = _training_pictures(project, detector.digest)
+    learned_from = _seen_by(project, detector.digest)
     if split != "train" and learned_from is not None:
         _refuse_seen(dataset, learned_from, run=run, split=split)
     paths = [project.media_path(uri) for uri in dataset.media.uri]
@@ -159,11 +170,7 @@ def _run_dir(project: Project, name: str) -> Path:
     return folder
 
 
-def _originals(dataset: Dataset) -> Dataset:
-    return dataset.take(np.flatnonzero(dataset.media.parent_id < 0))
-
-
-def _training_pictures(project: Project, digest: str) -> frozenset[str] | None:
+def _seen_by(project: Project, digest: str) -> frozenset[str] | None:
     """Training pictures of the version that a detector saw; None where it is not kept here.
 
     An equal digest is the same pictures in the same splits, whatever the version is called.
