@@ -73,6 +73,39 @@ def test_the_same_labels_in_another_file_are_refused(
     assert done(project, *arguments[:-1], "--origin", "b")["annotations_added"] == NUM_PICTURES
 
 
+def test_boxes_that_left_the_file_are_shown_and_kept(
+    project: Tilth, labels: Path, tmp_path: Path
+) -> None:
+    file = json.loads(labels.read_text())
+    del file["annotations"][:2]
+    labels.write_text(json.dumps(file))
+    ended = project("import", labels, "--images", tmp_path / "photos")
+    assert "no longer in the file: 2 annotations, kept" in ended.out
+    assert done(project, "info")["num_annotations"] == NUM_PICTURES
+
+
+def test_a_wrong_size_is_put_right_by_correct_labels(
+    project: Tilth, labels: Path, tmp_path: Path
+) -> None:
+    right = labels.read_text()
+    wrong = json.loads(right)
+    for image in wrong["images"][:3]:
+        image["width"], image["height"] = 48, 64
+    labels.write_text(json.dumps(wrong))
+    again = ("import", labels, "--images", tmp_path / "photos")
+    (problem,) = done(project, *again)["problems"]
+    assert (problem["count"], problem["action"]) == (3, "the catalogue's size was kept")
+
+    done(project, "init", tmp_path / "other")
+    there = ("--project", tmp_path / "other")
+    done(project, *again, *there)
+    assert len(done(project, "metrics", *there)["errors"]) == 3
+    labels.write_text(right)
+    corrected = done(project, *again, *there)
+    assert (corrected["media_updated"], corrected["problems"]) == (3, [])
+    assert done(project, "metrics", *there)["errors"] == []
+
+
 def test_export_gives_back_what_was_imported(project: Tilth, labels: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     assert done(project, "export", target)["num_annotations"] == NUM_PICTURES

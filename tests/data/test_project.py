@@ -165,6 +165,22 @@ def test_verify_decodes_and_hashes_at_once(project: Project) -> None:
     assert not again.changed
 
 
+def test_a_corrected_size_forgets_what_was_measured(project: Project) -> None:
+    dataset = pictures(project.root, small_dataset())
+    width = dataset.media.width.copy()
+    width[1] = 77
+    project.import_dataset(replace(dataset, media=replace(dataset.media, width=width)))
+    held = project.catalogue.read()
+    for owner, ids in (("media", held.media.id), ("annotation", held.annotations.id)):
+        project.catalogue.write_features(owner, ["a"], owner, ids, np.ones((len(ids), 1)))
+    report = project.import_dataset(dataset)
+    assert (report.media_updated, report.problems) == (1, ())
+    missing = project.catalogue.missing_features
+    assert missing("media", held.media.id).tolist() == [held.media.id[1]]
+    of_it = held.annotations.id[held.annotations.media_index == 1]
+    assert missing("annotation", held.annotations.id).tolist() == of_it.tolist()
+
+
 def test_import_reads_no_picture_without_need(project: Project) -> None:
     report = project.import_dataset(small_dataset())  # none of them is on the disk
     assert report.problems == ()

@@ -87,4 +87,6 @@ def _show(document: dict[str, Any]) -> None:
         for what in ("media", "annotations")
     ]
     table(("", *outcomes), rows)
+    if absent := document["annotations_absent"]:
+        typer.echo(f"no longer in the file: {absent} annotations, kept")
     show_problems(document)

@@ -14,7 +14,14 @@ from sqlalchemy.engine import Connection
 from tilth.data.database import is_sqlite
 from tilth.data.ragged import RaggedBytes
 
-__all__ = ["insert_columns", "next_id", "read_columns", "rows_where_in", "upsert_columns"]
+__all__ = [
+    "blocks_of_keys",
+    "insert_columns",
+    "next_id",
+    "read_columns",
+    "rows_where_in",
+    "upsert_columns",
+]
 
 Column = NDArray[Any] | Sequence[Any] | int | None
 """A column to write: an array, a sequence, or one value for all rows."""
@@ -95,13 +102,17 @@ def rows_where_in(
 ) -> list[Any]:
     """As `read_columns`, for the rows whose ``column`` is one of many ``values``."""
     parts = [
-        read_columns(
-            connection, statement.where(column.in_(values[at : at + _BLOCK_OF_KEYS])), dtypes
-        )
-        for at in range(0, len(values), _BLOCK_OF_KEYS)
+        read_columns(connection, statement.where(column.in_(block)), dtypes)
+        for block in blocks_of_keys(values)
     ]
     columns = zip(*parts, strict=True) if parts else [[] for _ in dtypes]
     return [_concatenated(list(part), dtype) for part, dtype in zip(columns, dtypes, strict=True)]
+
+
+def blocks_of_keys(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The values in blocks that one statement may bind."""
+    for at in range(0, len(values), _BLOCK_OF_KEYS):
+        yield values[at : at + _BLOCK_OF_KEYS]
 
 
 def next_id(connection: Connection, table: sa.Table) -> int:

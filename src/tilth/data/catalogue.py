@@ -23,7 +23,7 @@ from tilth.data.bulk import next_id
 from tilth.data.database import connect, is_sqlite, reading, shown_url, writing
 from tilth.data.dataset import Dataset
 from tilth.data.features import Features, Owner
-from tilth.data.importing import ImportReport
+from tilth.data.importing import ImportReport, SizeOf
 from tilth.data.migration import current_revision, upgrade
 from tilth.data.records import Source, Transform
 from tilth.data.splits import assign_splits
@@ -115,6 +115,7 @@ class Catalogue:
         task: str = "detection",
         origin: str = "",
         allow_duplicates: bool = True,
+        size_of: SizeOf | None = None,
         advance: Callable[[int], object] | None = None,
     ) -> ImportReport:
         """Bring labels into a task, in one transaction; see `tilth.data.importing`.
@@ -124,6 +125,8 @@ class Catalogue:
                 the same labels under another origin are other labels.
             allow_duplicates: whether labels that another origin has already (same medium,
                 category and box) are added again, or refused.
+            size_of: reads the size of a medium's file; with it, labels whose size the file
+                confirms correct the size that the catalogue has.
             advance: called with the number of annotations after each block.
 
         Raises:
@@ -136,6 +139,7 @@ class Catalogue:
                 task=task,
                 origin=origin,
                 allow_duplicates=allow_duplicates,
+                size_of=size_of,
                 advance=advance,
             )
 

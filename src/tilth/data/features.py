@@ -17,10 +17,17 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from tilth.data import schema
-from tilth.data.bulk import next_id, read_columns, rows_where_in, upsert_columns
+from tilth.data.bulk import blocks_of_keys, next_id, read_columns, rows_where_in, upsert_columns
 from tilth.errors import DataError
 
-__all__ = ["Features", "Owner", "missing_features", "read_features", "write_features"]
+__all__ = [
+    "Features",
+    "Owner",
+    "forget_media_features",
+    "missing_features",
+    "read_features",
+    "write_features",
+]
 
 Owner = Literal["media", "annotation"]
 
@@ -104,6 +111,23 @@ def missing_features(
         return ids
     (current,) = read_columns(connection, _current(known.id, known.owner), ["int64"])
     return ids[~np.isin(ids, current)]
+
+
+def forget_media_features(connection: Connection, media_ids: NDArray[np.int64]) -> int:
+    """Delete what was measured of media and of their annotations; the number of rows."""
+    table, sets, annotations = schema.features, schema.feature_sets, schema.annotations
+    forgotten = 0
+    for block in blocks_of_keys(np.asarray(media_ids).tolist()):
+        owned: dict[str, Any] = {
+            "media": block,
+            "annotation": sa.select(annotations.c.id).where(annotations.c.media_id.in_(block)),
+        }
+        for owner, owner_ids in owned.items():
+            of_owner = sa.select(sets.c.id).where(sets.c.owner == owner)
+            forgotten += connection.execute(
+                table.delete().where(table.c.set_id.in_(of_owner) & table.c.owner_id.in_(owner_ids))
+            ).rowcount
+    return forgotten
 
 
 def _find(connection: Connection, name: str) -> Any:

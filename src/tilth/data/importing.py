@@ -20,12 +20,16 @@ from tilth.data import schema
 from tilth.data.bulk import insert_columns, next_id, rows_where_in
 from tilth.data.dataset import Dataset
 from tilth.data.duplicates import refuse_duplicates
+from tilth.data.features import forget_media_features
 from tilth.data.labels import incoming_labels, insert_labels, merge_labels
 from tilth.data.problems import LabelReport, Problem
 from tilth.data.records import Category, MediaKind, Split, TaskKind, Transform
 from tilth.errors import DataError
 
-__all__ = ["ImportReport", "import_dataset"]
+__all__ = ["ImportReport", "SizeOf", "import_dataset"]
+
+SizeOf = Callable[[str], tuple[int, int] | None]
+"""Width and height of a medium's file by its uri; None where it cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,7 @@ def import_dataset(
     task: str,
     origin: str,
     allow_duplicates: bool = True,
+    size_of: SizeOf | None = None,
     parents: NDArray[np.int64] | None = None,
     transforms: Sequence[Transform] | None = None,
     advance: Callable[[int], object] | None = None,
@@ -78,6 +83,8 @@ def import_dataset(
     Args:
         origin: the name of the source of labels within the task.
         allow_duplicates: whether labels that another origin has already may be added again.
+        size_of: asked where labels and catalogue disagree on the size of a medium: with the file on
+            their side the labels correct the catalogue.
         parents: int64 [n] catalogue ids, for derived media; otherwise ``dataset.media.parent_id``
             names rows of the data set itself.
         transforms: n, how each derived medium was made.
@@ -90,7 +97,7 @@ def import_dataset(
     task_id = task_id_of(connection, task, create=True)
     assert task_id is not None
     category_ids = _match_categories(connection, task_id, dataset.categories, problems)
-    media = _match_media(connection, dataset, parents, transforms, problems)
+    media = _match_media(connection, dataset, parents, transforms, size_of, problems)
     _cover(connection, task_id, media.ids)
     origin_id = _origin_id(connection, task_id, origin)
     labels = incoming_labels(dataset, media.ids, category_ids, problems)
@@ -196,6 +203,7 @@ def _match_media(
     dataset: Dataset,
     parents: NDArray[np.int64] | None,
     transforms: Sequence[Transform] | None,
+    size_of: SizeOf | None,
     problems: LabelReport,
 ) -> _MatchedMedia:
     """Catalogue ids of the media, matched by uri; new ones are inserted."""
@@ -209,7 +217,7 @@ def _match_media(
         [uris[row] for row in repeated[:5]],
         count=len(repeated),
     )
-    ids, found, updated = _find_media(connection, dataset, list(first), problems)
+    ids, found, updated = _find_media(connection, dataset, list(first), size_of, problems)
     new_rows = np.flatnonzero((row_of == np.arange(len(uris))) & ~found)
     ids[new_rows] = _new_media_ids(connection, dataset.media.id[new_rows])
     ids = ids[row_of]
@@ -219,9 +227,13 @@ def _match_media(
 
 
 def _find_media(
-    connection: Connection, dataset: Dataset, uris: list[str], problems: LabelReport
+    connection: Connection,
+    dataset: Dataset,
+    uris: list[str],
+    size_of: SizeOf | None,
+    problems: LabelReport,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], int]:
-    """Ids of the media that the catalogue knows already; sizes and splits it lacked are filled."""
+    """Ids of the media that the catalogue knows already; what it lacked of them is filled."""
     table, media = schema.media, dataset.media
     ids = np.full(len(media), -1, dtype=np.int64)
     if connection.execute(sa.select(table.c.id).limit(1)).first() is None:
@@ -237,37 +249,64 @@ def _find_media(
     width, height, split = (column[matched] for column in known)
     sized = (width > 0) & (media.width[rows] > 0)
     differs = sized & ((width != media.width[rows]) | (height != media.height[rows]))
+    corrected = differs & _confirmed(dataset, rows, differs, size_of)
+    kept = rows[differs & ~corrected]
     problems.add(
         "picture of another size than the catalogue has",
         "the catalogue's size was kept",
-        [media.uri[row] for row in rows[differs][:5]],
-        count=int(differs.sum()),
+        [media.uri[row] for row in kept[:5]],
+        count=len(kept),
     )
-    fill = (width == 0) & (media.width[rows] > 0)
+    resize = ((width == 0) & (media.width[rows] > 0)) | corrected
     assign = (split == Split.NONE) & (media.split[rows] != Split.NONE)
-    changes = np.flatnonzero(fill | assign)
-    if len(changes):
-        at = rows[changes]
-        connection.execute(
-            table.update()
-            .where(table.c.id == sa.bindparam("b_id"))
-            .values(
-                width=sa.bindparam("b_width"),
-                height=sa.bindparam("b_height"),
-                split=sa.bindparam("b_split"),
-            ),
-            [
-                {"b_id": i, "b_width": w, "b_height": h, "b_split": s}
-                for i, w, h, s in zip(
-                    ids[at].tolist(),
-                    np.where(fill, media.width[rows], width)[changes].tolist(),
-                    np.where(fill, media.height[rows], height)[changes].tolist(),
-                    np.where(assign, media.split[rows], split)[changes].tolist(),
-                    strict=True,
-                )
-            ],
-        )
+    changes = np.flatnonzero(resize | assign)
+    _update_media(
+        connection,
+        ids[rows[changes]],
+        np.where(resize, media.width[rows], width)[changes],
+        np.where(resize, media.height[rows], height)[changes],
+        np.where(assign, media.split[rows], split)[changes],
+    )
+    forget_media_features(connection, ids[rows[corrected]])
     return ids, ids >= 0, len(changes)
+
+
+def _confirmed(
+    dataset: Dataset, rows: NDArray[np.int64], differs: NDArray[np.bool_], size_of: SizeOf | None
+) -> NDArray[np.bool_]:
+    """bool [k]: of the rows that differ, those whose file has the size that the labels say."""
+    confirmed = np.zeros(len(rows), dtype=np.bool_)
+    if size_of is None:
+        return confirmed
+    media = dataset.media
+    for at in np.flatnonzero(differs).tolist():
+        row = int(rows[at])
+        said = (int(media.width[row]), int(media.height[row]))
+        confirmed[at] = size_of(media.uri[row]) == said
+    return confirmed
+
+
+def _update_media(
+    connection: Connection,
+    ids: NDArray[np.int64],
+    width: NDArray[np.int32],
+    height: NDArray[np.int32],
+    split: NDArray[np.int8],
+) -> None:
+    if not len(ids):
+        return
+    table = schema.media
+    names = ("width", "height", "split")
+    columns = (ids.tolist(), width.tolist(), height.tolist(), split.tolist())
+    connection.execute(
+        table.update()
+        .where(table.c.id == sa.bindparam("b_id"))
+        .values({name: sa.bindparam(f"b_{name}") for name in names}),
+        [
+            {"b_id": i, "b_width": w, "b_height": h, "b_split": s}
+            for i, w, h, s in zip(*columns, strict=True)
+        ],
+    )
 
 
 def _new_media_ids(connection: Connection, wanted: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from tilth.data.atomic import atomic_writer
 from tilth.data.catalogue import Catalogue
 from tilth.data.dataset import Dataset
 from tilth.data.headers import fill_sizes, verify_media
+from tilth.data.images import read_size
 from tilth.data.importing import ImportReport
 from tilth.errors import CatalogueError, MediaError, PathEscapeError, SettingsError
 
@@ -162,7 +163,8 @@ class Project:
 
         Paths inside the project become relative to it, so that it can be moved; sizes that the
         labels lack are read from the headers; with ``verify`` every picture is decoded and hashed
-        now. A file that is missing or broken is a problem in the report, not an end.
+        now. A file that is missing or broken is a problem in the report, not an end. Where labels
+        and catalogue disagree on a size, the file decides; what was measured before is forgotten.
         """
         dataset = replace(
             dataset,
@@ -174,6 +176,7 @@ class Project:
             task=task,
             origin=origin,
             allow_duplicates=allow_duplicates,
+            size_of=self._size_of,
             advance=advance,
         )
         problems = [*report.problems, *unreadable]
@@ -192,6 +195,12 @@ class Project:
     def _imported_path(self, uri: str) -> Path:
         """As `media_path`, for an absolute path that the caller is about to import."""
         return Path(uri) if uri.startswith("/") else self.media_path(uri)
+
+    def _size_of(self, uri: str) -> tuple[int, int] | None:
+        try:
+            return read_size(self._imported_path(uri))
+        except MediaError:
+            return None
 
 
 def _catalogue_url(root: Path, settings: ProjectSettings) -> str:
