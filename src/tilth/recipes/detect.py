@@ -43,6 +43,7 @@ from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.examples import CHOICE, choose_examples
 from tilth.recipes.experiment import Arm, ExperimentResult
 from tilth.recipes.provenance import machine, package_versions, record_once
+from tilth.recipes.run_names import new_run
 from tilth.seeding import generator
 
 __all__ = ["experiment"]
@@ -73,9 +74,11 @@ def experiment(
         MediaError: one of their pictures is missing or broken; every arm would fail on it.
         DataError: the name belongs to an experiment on other data.
         TrainingError: see `run_arms`.
+        SettingsError: see `new_run`.
     """
     started = time.perf_counter()
     project = Project.open(root)
+    folder = new_run(project, name)
 
     # Data: measure every picture and box once, and cluster the boxes of the training originals.
     seed = settings.train.seed
@@ -115,7 +118,7 @@ def experiment(
     jobs = [
         ArmJob(
             root=project.root,
-            folder=project.runs / name,
+            folder=folder,
             version=name,
             digest=version.digest,
             arm=arm,

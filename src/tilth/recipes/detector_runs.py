@@ -21,6 +21,7 @@ from tilth.metrics.average_precision import average_precision
 from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.detector import Detector, find_objects, load_detector, train_detector
 from tilth.recipes.provenance import record_once
+from tilth.recipes.run_names import existing_run, new_run
 from tilth.recipes.training_pictures import originals, training_pictures
 
 __all__ = ["evaluate", "predict", "train"]
@@ -46,10 +47,10 @@ def train(
     Raises:
         EmptyDatasetError: no labelled picture in the training split.
         DataError: the name belongs to a run on other data, or a plan has made no picture.
-        SettingsError: the name would lie outside ``runs/``.
+        SettingsError: see `new_run`.
     """
     project = Project.open(root)
-    run_dir = _run_dir(project, name)
+    run_dir = new_run(project, name)
     # Before the version is made, so that a call that cannot train does not use up the name.
     training_pictures(project.catalogue.read(), plans)
     version = project.catalogue.create_version(name)
@@ -94,7 +95,7 @@ def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, A
             pictures of this split.
     """
     project = Project.open(root)
-    detector = load_detector(_run_dir(project, run))
+    detector = load_detector(existing_run(project, run))
     dataset = originals(project.catalogue.read().of_split(Split[split.upper()]))
     if not len(dataset.annotations):
         raise EmptyDatasetError(f"no labelled picture in the {split} split", fix="tilth split")
@@ -144,7 +145,7 @@ def predict(
         EmptyDatasetError: no picture among the sources.
         SettingsError: a copy would replace one of the pictures.
     """
-    folder = Path(run) if root is None else _run_dir(Project.open(root), str(run))
+    folder = Path(run) if root is None else existing_run(Project.open(root), str(run))
     detector = load_detector(folder)
     images = _pictures(sources)
     targets = [] if output is None else _targets(images, output)
@@ -159,15 +160,6 @@ def predict(
         for path, own in zip(images, by_picture, strict=True)
     ]
     return {"run": str(run), "objects": len(found), "pictures": pictures}
-
-
-def _run_dir(project: Project, name: str) -> Path:
-    folder = (project.runs / name).resolve()
-    if not folder.is_relative_to(project.runs.resolve()) or folder == project.runs.resolve():
-        raise SettingsError(
-            "a run's name stays inside runs/", expected="a plain name such as 'first'", got=name
-        )
-    return folder
 
 
 def _seen_by(project: Project, digest: str) -> frozenset[str] | None:

@@ -50,5 +50,5 @@ def training_pictures(dataset: Dataset, plans: Sequence[str] = ()) -> Dataset:
 def _plans(dataset: Dataset) -> list[str]:
     """Plans that have made pictures of this data set, by the folders that these lie in."""
     derived = np.flatnonzero(dataset.media.parent_id >= 0)
-    folders = {dataset.media.uri[row].rsplit("/", 2)[-2] for row in derived}
+    folders = {dataset.media.uri[row].rsplit("/", 2)[-2] for row in derived.tolist()}
     return sorted(plan for plan in folders if pictures_of(dataset, plan).any())
