@@ -106,6 +106,13 @@ def test_a_wrong_size_is_put_right_by_correct_labels(
     assert done(project, "metrics", *there)["errors"] == []
 
 
+def test_import_from_a_folder_that_is_not_there_is_refused(project: Tilth, labels: Path) -> None:
+    ended = project("import", labels, "--images", "/nowhere", "--json")
+    assert ended.code == 2
+    assert "/nowhere" in ended.document["error"]["where"]
+    assert done(project, "info")["num_media"] == NUM_PICTURES
+
+
 def test_export_gives_back_what_was_imported(project: Tilth, labels: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     assert done(project, "export", target)["num_annotations"] == NUM_PICTURES

@@ -182,5 +182,41 @@ def test_a_corrected_size_forgets_what_was_measured(project: Project) -> None:
 
 
 def test_import_reads_no_picture_without_need(project: Project) -> None:
-    report = project.import_dataset(small_dataset())  # none of them is on the disk
-    assert report.problems == ()
+    dataset = small_dataset()
+    for uri in dataset.media.uri:
+        path = project.root / uri
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no picture")
+    assert project.import_dataset(dataset).problems == ()
+
+
+def test_pictures_that_are_not_there_are_reported(project: Project) -> None:
+    dataset = pictures(project.root, small_dataset())
+    Path(dataset.media.uri[2]).unlink()
+    (problem,) = project.import_dataset(dataset).problems
+    assert (problem.kind, problem.count) == ("picture that is not there", 1)
+    assert problem.examples == ("pictures/002.jpg",)
+    (problem,) = project.import_dataset(small_dataset(prefix="/nowhere/")).problems
+    assert problem.count == 4
+
+
+def test_links_that_leave_the_project_are_reported(project: Project, tmp_path: Path) -> None:
+    dataset = pictures(project.root, small_dataset())
+    first, second = Path(dataset.media.uri[0]), Path(dataset.media.uri[1])
+    first.rename(tmp_path / "real.jpg")
+    first.symlink_to(tmp_path / "real.jpg")
+    second.rename(project.root / "real.jpg")
+    second.symlink_to(project.root / "real.jpg")  # stays inside: in order
+    (problem,) = project.import_dataset(dataset).problems
+    assert problem.kind == "picture behind a link that leaves the project"
+    assert problem.examples == ("pictures/000.jpg",)
+    with pytest.raises(PathEscapeError):
+        project.media_path("pictures/000.jpg")
+
+
+def test_a_linked_folder_is_reported_for_each_picture(project: Project, tmp_path: Path) -> None:
+    pictures(tmp_path / "elsewhere", small_dataset())
+    (project.root / "pictures").symlink_to(tmp_path / "elsewhere" / "pictures")
+    (problem,) = project.import_dataset(small_dataset()).problems
+    assert (problem.count, len(problem.examples)) == (4, 4)
+    assert "leaves the project" in problem.kind

@@ -13,6 +13,7 @@ from tilth.cli.outcome import Outcome, table
 from tilth.cli.problems import problem_documents, show_problems
 from tilth.cli.progress import progress_bar, spinner
 from tilth.cli.project import open_project
+from tilth.errors import SettingsError
 
 
 def command(
@@ -60,6 +61,12 @@ def command(
       tilth import labels.json --strict --verify
     """
     opened = open_project(project)
+    if images is not None and not images.is_dir():
+        raise SettingsError(
+            "the folder of the pictures is not there",
+            where=f"--images {images}",
+            fix="check its spelling",
+        )
     from tilth.data.formats import load_format
 
     reader = load_format(format_name)

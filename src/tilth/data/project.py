@@ -19,6 +19,7 @@ from tilth.data.dataset import Dataset
 from tilth.data.headers import fill_sizes, verify_media
 from tilth.data.images import read_size
 from tilth.data.importing import ImportReport
+from tilth.data.presence import find_files
 from tilth.errors import CatalogueError, MediaError, PathEscapeError, SettingsError
 
 __all__ = ["CatalogueSettings", "Project", "ProjectSettings"]
@@ -170,6 +171,14 @@ class Project:
             dataset,
             media=replace(dataset.media, uri=[self.relative_uri(uri) for uri in dataset.media.uri]),
         )
+        media = dataset.media
+        sized = [
+            uri
+            for uri, width, height in zip(
+                media.uri, media.width.tolist(), media.height.tolist(), strict=True
+            )
+            if width > 0 and height > 0  # the headers of the others are read anyway
+        ]
         dataset, unreadable = fill_sizes(dataset, self._imported_path)
         report = self.catalogue.import_dataset(
             dataset,
@@ -182,6 +191,8 @@ class Project:
         problems = [*report.problems, *unreadable]
         if verify:
             problems += verify_media(dataset, self._imported_path, self.catalogue, task)
+        else:
+            problems += find_files(sized, self._imported_path).problems(sized)
         return replace(report, problems=tuple(problems))
 
     def relative_uri(self, uri: str) -> str:
