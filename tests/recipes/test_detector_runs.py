@@ -17,6 +17,7 @@ from tilth.data.project import Project
 from tilth.data.records import Split
 from tilth.errors import DataError, EmptyDatasetError, MediaError, SettingsError, TrainingError
 from tilth.recipes.detector_runs import evaluate, predict, train
+from tilth.train.loading import DetectionBatches
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,35 @@ def test_derived_pictures_are_trained_on_only_when_their_plan_is_named(tmp_path:
         numbers("typo", "tree")
     assert caught.value.expected == "five, three"
     assert "typo" not in {version.name for version in project.catalogue.versions()}
+
+
+def test_an_import_between_kill_and_resume_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = drawn_project(tmp_path / "p", train=4, test=2)
+    whole = train(project.root, settings=SMALL, name="whole", progress=False)
+
+    def pulled_plug(self: DetectionBatches, step: int) -> None:
+        if step == 6:  # one step after the checkpoint
+            raise KeyboardInterrupt
+        return batch(self, step)
+
+    batch = DetectionBatches.batch
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectionBatches, "batch", pulled_plug)
+        with pytest.raises(KeyboardInterrupt):
+            train(project.root, settings=SMALL, name="u", progress=False)
+    rebalanced(project, "more")
+    resplit(project, n04=Split.TRAIN)
+    resumed = train(project.root, settings=SMALL, name="u", progress=False)
+    assert (resumed["resumed_from"], resumed["steps"]) == (5, 8)
+    assert (resumed["data_digest"], resumed["loss"]) == (whole["data_digest"], whole["loss"])
+    assert (whole["data_is_current"], resumed["data_is_current"]) == (True, False)
+    # A name that only a version has is not a run's to take.
+    project.catalogue.create_version("kept")
+    resplit(project, n04=Split.TEST)
+    with pytest.raises(DataError, match="other content"):
+        train(project.root, settings=SMALL, name="kept", progress=False)
 
 
 def stub(model, squares, *, score_threshold):

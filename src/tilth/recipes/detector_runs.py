@@ -13,9 +13,11 @@ from tilth.config import settings_to_dict
 from tilth.curate.box_clusters import cluster_labels
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
+from tilth.data.digest import dataset_digest
 from tilth.data.images import read_image, write_jpeg
 from tilth.data.project import Project
 from tilth.data.records import Split
+from tilth.data.versions import Version
 from tilth.errors import DataError, EmptyDatasetError, MediaError, SettingsError
 from tilth.metrics.average_precision import average_precision
 from tilth.recipes.detect_settings import DetectSettings
@@ -42,18 +44,16 @@ def train(
     Args:
         plans: of rebalancing, whose pictures are trained on too.
         name: of the run's folder in ``runs/`` and of the data set version it saw. Calling again
-            with the same name goes on where a killed run stopped.
+            with the same name goes on where a killed run stopped, on the data that it began with.
 
     Raises:
         EmptyDatasetError: no labelled picture in the training split.
-        DataError: the name belongs to a run on other data, or a plan has made no picture.
+        DataError: a version of this name holds other data, or a plan has made no picture.
         SettingsError: see `new_run`.
     """
     project = Project.open(root)
     run_dir = new_run(project, name)
-    # Before the version is made, so that a call that cannot train does not use up the name.
-    training_pictures(project.catalogue.read(), plans)
-    version = project.catalogue.create_version(name)
+    version = _version_for(project, name, run_dir, plans)
     dataset = training_pictures(project.catalogue.read(version=name), plans)
     result = train_detector(
         dataset,
@@ -76,6 +76,7 @@ def train(
         "derived_pictures": num_derived,
         "boxes": len(dataset.annotations),
         "data_digest": version.digest,
+        "data_is_current": dataset_digest(project.catalogue.read()) == version.digest,
         "steps": result.steps,
         "resumed_from": result.resumed_from,
         "seconds": round(result.seconds, 1),
@@ -160,6 +161,20 @@ def predict(
         for path, own in zip(images, by_picture, strict=True)
     ]
     return {"run": str(run), "objects": len(found), "pictures": pictures}
+
+
+def _version_for(project: Project, name: str, run_dir: Path, plans: Sequence[str]) -> Version:
+    """The version that the run began with, whatever was imported since; for a new run, a new one.
+
+    Raises:
+        DataError: a version of the name holds other data, and no run has begun with it.
+    """
+    kept = [each for each in project.catalogue.versions() if each.name == name]
+    if kept and run_dir.is_dir():
+        return kept[0]
+    # Before the version is made, so that a call that cannot train does not use up the name.
+    training_pictures(project.catalogue.read(), plans)
+    return project.catalogue.create_version(name)
 
 
 def _seen_by(project: Project, digest: str) -> frozenset[str] | None:
