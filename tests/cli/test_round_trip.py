@@ -113,6 +113,24 @@ def test_import_from_a_folder_that_is_not_there_is_refused(project: Tilth, label
     assert done(project, "info")["num_media"] == NUM_PICTURES
 
 
+def test_remove_takes_out_what_is_named_and_says_how_much(project: Tilth, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "7.png").unlink()
+    counted = done(project, "remove", "--missing", "--dry-run")
+    assert (counted["media"], counted["annotations"], counted["dry_run"]) == (1, 1, True)
+    assert counted["examples"] == [f"{tmp_path}/photos/7.png"]
+    assert done(project, "info")["num_media"] == NUM_PICTURES
+    assert "7.png" in project("remove", "--missing").out
+    assert done(project, "remove", "--missing")["media"] == 0
+    assert done(project, "remove", "*/photos/1?.png")["media"] == 10
+    assert done(project, "info")["num_media"] == NUM_PICTURES - 11
+    assert done(project, "metrics")["errors"] == []
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["*.jpg"], 3)])
+def test_remove_of_nothing_is_refused(arguments: list[str], code: int, project: Tilth) -> None:
+    assert project("remove", *arguments, "--json").code == code
+
+
 def test_export_gives_back_what_was_imported(project: Tilth, labels: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     assert done(project, "export", target)["num_annotations"] == NUM_PICTURES

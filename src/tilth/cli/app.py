@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "metrics": ("tilth.cli.metrics", "Measure every picture and box that is not measured yet."),
     "clusters": ("tilth.cli.clusters", "Group the boxes by how they look."),
     "rebalance": ("tilth.cli.rebalance", "Plan and make pictures for the clusters that lack them."),
+    "remove": ("tilth.cli.remove", "Take pictures out of the catalogue."),
     "version": ("tilth.cli.version", "Create, list and show immutable dataset versions."),
     "export": ("tilth.cli.export", "Write the labels to a file in a known format."),
     "train": ("tilth.cli.train", "Train a detector, or run the whole experiment."),

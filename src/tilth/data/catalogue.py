@@ -18,14 +18,15 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Engine
 
-from tilth.data import features, importing, labels, schema, state, versions
-from tilth.data.bulk import next_id
+from tilth.data import features, importing, labels, removal, schema, state, versions
+from tilth.data.bulk import next_id, read_columns
 from tilth.data.database import connect, is_sqlite, reading, shown_url, writing
 from tilth.data.dataset import Dataset
 from tilth.data.features import Features, Owner
 from tilth.data.importing import ImportReport, SizeOf
 from tilth.data.migration import current_revision, upgrade
 from tilth.data.records import Source, Transform
+from tilth.data.removal import Removal
 from tilth.data.splits import assign_splits
 from tilth.data.versions import Version
 from tilth.errors import CatalogueError, DataError
@@ -176,6 +177,23 @@ class Catalogue:
                 parents=dataset.media.parent_id,
                 transforms=transforms,
             )
+
+    def remove_media(self, media_ids: NDArray[np.int64], *, dry_run: bool = False) -> Removal:
+        """Take media out, with their labels and what was made from them; see `removal`.
+
+        Raises:
+            DataError: an unknown medium; nothing was changed.
+        """
+        with writing(self._engine) as connection:
+            return removal.remove_media(connection, media_ids, dry_run=dry_run)
+
+    def media_uris(self) -> tuple[NDArray[np.int64], list[str]]:
+        """Ids int64 [n], ascending, and uris of all media, whatever task they are in."""
+        table = schema.media
+        with reading(self._engine) as connection:
+            query = sa.select(table.c.id, table.c.uri).order_by(table.c.id)
+            ids, uris = read_columns(connection, query, ["int64", "object"])
+        return ids, uris
 
     def read(self, task: str = "detection", *, version: str | None = None) -> Dataset:
         """The current state of a task, or a version of it, as columns.

@@ -71,8 +71,10 @@ def _folder(
     parent: str, uri: str, media_path: Callable[[str], Path]
 ) -> Path | PathEscapeError | None:
     """The folder of a medium; None at a URL; the error where a link leads out of the project."""
+    if uri.startswith("/"):
+        return Path(parent or "/")  # outside the project, where links may lead anywhere
     try:
-        return media_path(parent or ("/" if uri.startswith("/") else "."))
+        return media_path(parent or ".")
     except PathEscapeError as error:
         return error
     except MediaError:
