@@ -189,6 +189,27 @@ def test_unexpected_error_is_one_line_and_a_way_to_the_traceback(
     assert "Traceback" in tilth("formats").err
 
 
+@pytest.mark.parametrize("kind", [PermissionError, NotADirectoryError, FileNotFoundError])
+def test_a_folder_that_cannot_be_used_is_named_and_no_defect(
+    kind: type[OSError], tilth: Tilth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command() -> None:
+        raise kind(5, "not to be used", "/some/folder")
+
+    verb_that(monkeypatch, command)
+    ended = tilth("formats", "--json")
+    assert (ended.code, ended.document["error"]["kind"]) == (7, "StorageError")
+    assert ended.document["error"]["where"] == "/some/folder"
+    assert "report" not in ended.err
+
+
+def test_init_below_a_file_is_refused_in_our_words(tilth: Tilth, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = tilth("init", "file/project", "--json")
+    assert ended.code == 7
+    assert "file" in ended.document["error"]["where"]
+
+
 def test_ctrl_c_exits_with_130_and_says_what_is_kept(
     tilth: Tilth, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ so the list of verbs costs the import of Typer and of nothing else.
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -20,7 +21,7 @@ from typer.core import TyperGroup
 from tilth import __version__
 from tilth.cli.outcome import Outcome, error_document, print_document, reserved_stdout, show_error
 from tilth.cli.verb import build_command
-from tilth.errors import SettingsError, TilthError
+from tilth.errors import SettingsError, StorageError, TilthError
 
 __all__ = ["VERBS", "VerbGroup", "app", "main"]
 
@@ -145,6 +146,9 @@ def _run(arguments: list[str]) -> Outcome | TilthError | int:
     except Exception as error:
         if os.environ.get("TILTH_DEBUG") == "1":
             traceback.print_exc()
+        # The ones without a file are of sockets and pipes, but for a disk that is full.
+        if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
+            return _from_files(error)
         return _from_defect(error)
 
 
@@ -173,6 +177,16 @@ def _interruption() -> TilthError:
 def _from_usage(error: Any) -> SettingsError:
     command = error.ctx.command_path if error.ctx else "tilth"
     return SettingsError(error.format_message(), fix=f"see '{command} --help'")
+
+
+def _from_files(error: OSError) -> StorageError:
+    """A folder that may not be written to, a file where a folder should be: the user's to mend."""
+    return StorageError(
+        "a file or folder cannot be used",
+        where=str(error.filename) if error.filename else None,
+        got=error.strerror or type(error).__name__,
+        fix="check that it is there, that you may read and write it, and that the disk has space",
+    )
 
 
 def _from_defect(error: Exception) -> TilthError:
