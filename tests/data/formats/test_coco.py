@@ -187,6 +187,11 @@ BAD_LABELS: list[tuple[str, dict[str, Any], str, bool]] = [
     ("inside out", {"bbox": [10, 10, 5, -1]}, "box without area", False),
     ("NaN", {"bbox": [float("nan"), 1, 2, 3]}, "box with a number that is not finite", False),
     ("infinite", {"bbox": [1, 1, float("inf"), 3]}, "box with a number that is not finite", False),
+    ("sum is infinite", {"bbox": [1.7e308, 1, 1.7e308, 3]},
+     "box with a number that is not finite", False),
+    ("area is infinite", {"bbox": [1, 1, 1e200, 1e200], "area": ...},
+     "box with a number that is not finite", False),
+    ("lost in rounding", {"bbox": [1e20, 1, 5, 5]}, "box without area", False),
     ("three numbers", {"bbox": [1, 2, 3]}, "box that is not four numbers", True),
     ("words", {"bbox": ["1", 2, 3, 4], "segmentation": []}, "box that is not four numbers", False),
     ("no box", {"bbox": ..., "segmentation": ...}, "label without a box", False),
@@ -201,6 +206,7 @@ BAD_LABELS: list[tuple[str, dict[str, Any], str, bool]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("changes", "kind", "kept"),
     [case[1:] for case in BAD_LABELS],

@@ -274,9 +274,12 @@ def _usable(
             where=f"{report.where}: annotation {ids[row]} ({int(unknown.sum())} such labels)",
             fix="add the category to the file, or pass --on-unknown skip",
         )
-    finite = np.isfinite(boxes).all(axis=1)
-    with np.errstate(invalid="ignore"):
-        empty = (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        far_corners = boxes[:, :2] + boxes[:, 2:]
+        areas = boxes[:, 2] * boxes[:, 3]
+        empty = (boxes[:, 2:] <= 0).any(axis=1) | (far_corners <= boxes[:, :2]).any(axis=1)
+    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(far_corners).all(axis=1)
+    finite &= np.isfinite(areas)
     keep = np.ones(len(ids), dtype=np.bool_)
     for kind, bad in (
         ("label of a picture that the file does not have", media_index < 0),
