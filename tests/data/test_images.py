@@ -66,6 +66,9 @@ def test_a_missing_file_and_a_text_file_are_errors(tmp_path: Path) -> None:
     for read in (read_image, read_size):
         with pytest.raises(MediaError, match="not a picture"):
             read(text)
+    with pytest.raises(MediaError) as caught:
+        read_image(text)
+    assert caught.value.got == "no known format"
     text.write_bytes(b"")
     with pytest.raises(MediaError, match="not a picture"):
         read_image(text)

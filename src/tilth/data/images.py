@@ -3,7 +3,8 @@
 EXIF rotation is not applied, because the boxes of COCO and its kin refer to the stored pixels.
 Pillow reads every header and most files. JPEGs, the bulk of all data sets, are decoded by OpenCV
 (a third faster), but only when they end with their end marker: OpenCV turns a truncated file into
-a half-grey picture without a word, Pillow refuses it.
+a half-grey picture without a word, Pillow refuses it. A file that lost its middle but has its end
+marker is not noticed: neither library says so, and only the grey in the picture tells.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tilth.data.atomic import atomic_writer
 from tilth.errors import MediaError
@@ -25,7 +26,6 @@ __all__ = [
     "MAX_PIXELS",
     "content_hash",
     "decode_image",
-    "expect_size",
     "expect_size",
     "read_bytes",
     "read_image",
@@ -140,6 +140,10 @@ def _opened(stream: IO[bytes], where: str, max_pixels: int) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is below
             picture = Image.open(stream)
+    except UnidentifiedImageError as error:  # its words hold the address of the stream
+        raise MediaError(
+            "not a picture that can be read", where=where, got="no known format"
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise MediaError(
             "not a picture that can be read", where=where, got=str(error) or type(error).__name__
