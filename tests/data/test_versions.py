@@ -18,7 +18,15 @@ from tilth.data.dataset import Dataset
 from tilth.data.digest import dataset_digest
 from tilth.data.ragged import RaggedBytes
 from tilth.data.records import Split
-from tilth.errors import DataError
+from tilth.errors import DataError, SettingsError
+
+
+@pytest.mark.parametrize("name", ["", "a/../b", "..", ".a", "-a", "a b", "a\n", "é"])
+def test_a_name_is_plain(catalogue: Catalogue, name: str) -> None:
+    catalogue.import_dataset(small_dataset())
+    with pytest.raises(SettingsError, match="name of a version"):
+        catalogue.create_version(name)
+    assert catalogue.versions() == []
 
 
 def test_a_version_reads_back_as_it_was(catalogue: Catalogue) -> None:

@@ -7,6 +7,7 @@ into parts (SQLite holds at most 1 GB in a value) and compressed where that pays
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,9 +26,12 @@ from tilth.data.digest import dataset_digest
 from tilth.data.ragged import RaggedBytes
 from tilth.data.records import Category
 from tilth.data.state import content_hashes, read_state, task_id_or_error
-from tilth.errors import DataError, EmptyDatasetError
+from tilth.errors import DataError, EmptyDatasetError, SettingsError
 
 __all__ = ["Version", "create_version", "list_versions", "read_version"]
+
+# Begins with no dot or dash: no hidden file, no option. Names of runs are of the same kind.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 _PART = 32 * 2**20
 _SAMPLE = 2**20
@@ -70,7 +74,14 @@ def create_version(connection: Connection, name: str, task: str) -> Version:
     Raises:
         EmptyDatasetError: the task has no media.
         DataError: the name is taken by other content.
+        SettingsError: the name has other than letters, digits, ".", "-" and "_".
     """
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            "this cannot be the name of a version",
+            expected='letters, digits, ".", "-" and "_", the first no "." and no "-"',
+            got=repr(name),
+        )
     dataset = read_state(connection, task)
     if not len(dataset.media):
         raise EmptyDatasetError("there is nothing to keep", where=f"task '{task}'")
