@@ -191,6 +191,8 @@ def test_tables_for_people(project: Tilth) -> None:
     assert "pictures" in project("split").out
     assert "measured 30 pictures and 30 boxes" in project("metrics", "--quiet").out
     assert "k = 2" in project("clusters", "--k", "2").out
+    assert "k = 1, silhouette -" in project("clusters", "--k", "1").out
+    project("clusters", "--k", "2")
     assert "plan 'rebalanced'" in project("rebalance", "--plan-only").out
     text = project("info").out
     assert all(word in text for word in ("class cat", "class dog", "split train", "unreviewed"))

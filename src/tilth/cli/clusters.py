@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 import typer
@@ -68,7 +69,9 @@ def _parse_k(text: str) -> int | Literal["auto"]:
 
 
 def _show(document: dict[str, Any]) -> None:
-    title = f"k = {document['k']}, silhouette {document['silhouette']:.2f}"
+    silhouette = document["silhouette"]  # NaN for one cluster, which has no neighbour
+    shown = "-" if math.isnan(silhouette) else f"{silhouette:.2f}"
+    title = f"k = {document['k']}, silhouette {shown}"
     table(("cluster", "boxes"), list(enumerate(document["boxes"])), title=title)
     if document["not_measured"]:
         typer.echo(f"{document['not_measured']} boxes have no cluster: measure them, tilth metrics")

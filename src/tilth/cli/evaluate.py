@@ -7,14 +7,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tilth import lazy
-from tilth.cli.options import ProjectOption, QuietOption, RunOption
+from tilth.cli.options import ProjectOption, QuietOption
 from tilth.cli.outcome import Outcome, table
 from tilth.cli.progress import shows_progress
 from tilth.cli.project import find_project
 
 
 def command(
-    run: RunOption = "detector",
+    run: Annotated[
+        str, typer.Option("--run", metavar="NAME", help="A folder of the project's runs/.")
+    ] = "detector",
     split: Annotated[
         Literal["train", "val", "test"], typer.Option("--split", help="Pictures to score on.")
     ] = "test",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ProjectOption", "QuietOption", "RunOption", "SeedOption", "TaskOption"]
+__all__ = ["ProjectOption", "QuietOption", "SeedOption", "TaskOption"]
 
 ProjectOption = Annotated[
     Path | None,
@@ -20,6 +20,3 @@ ProjectOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Every random choice follows from it.")]
 TaskOption = Annotated[str, typer.Option("--task", metavar="NAME", help="The labelling task.")]
-RunOption = Annotated[
-    str, typer.Option("--run", metavar="NAME", help="A folder of the project's runs/, or a path.")
-]

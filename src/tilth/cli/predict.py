@@ -9,14 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from tilth import lazy
-from tilth.cli.options import ProjectOption, RunOption
+from tilth.cli.options import ProjectOption
 from tilth.cli.outcome import Outcome
 from tilth.cli.project import find_project
 
 
 def command(
     sources: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
-    run: RunOption = "detector",
+    run: Annotated[
+        str,
+        typer.Option("--run", metavar="NAME", help="A folder of the project's runs/, or a path."),
+    ] = "detector",
     score_threshold: Annotated[
         float, typer.Option("--score", min=0.0, max=1.0, help="Keep detections from here up.")
     ] = 0.25,
