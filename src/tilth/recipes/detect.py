@@ -45,6 +45,7 @@ from tilth.recipes.experiment import Arm, ExperimentResult
 from tilth.recipes.provenance import machine, package_versions, record_once
 from tilth.recipes.run_names import new_run
 from tilth.seeding import generator
+from tilth.train.run_lock import run_lock
 
 __all__ = ["experiment"]
 
@@ -73,12 +74,19 @@ def experiment(
         EmptyDatasetError: no labelled picture in the training or in the test split.
         MediaError: one of their pictures is missing or broken; every arm would fail on it.
         DataError: the name belongs to an experiment on other data.
-        TrainingError: see `run_arms`.
+        TrainingError: see `run_arms`; or another process is running this experiment.
         SettingsError: see `new_run`.
     """
-    started = time.perf_counter()
     project = Project.open(root)
     folder = new_run(project, name)
+    with run_lock(folder):  # of the whole; every arm holds its own folder too
+        return _experiment(project, folder, settings=settings, name=name, progress=progress)
+
+
+def _experiment(
+    project: Project, folder: Path, *, settings: DetectSettings, name: str, progress: bool
+) -> ExperimentResult:
+    started = time.perf_counter()
 
     # Data: measure every picture and box once, and cluster the boxes of the training originals.
     seed = settings.train.seed

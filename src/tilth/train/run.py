@@ -11,6 +11,7 @@ import os
 import random
 import time
 from collections.abc import Generator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +38,7 @@ from tilth.train.loop_settings import LoopSettings
 from tilth.train.optimiser import build_optimiser
 from tilth.train.prefetch import prefetched
 from tilth.train.run_folder import RunFolder
+from tilth.train.run_lock import run_lock
 from tilth.train.throughput import Throughput
 from tilth.train.trackers import JsonLines, TensorBoard
 
@@ -90,6 +92,7 @@ class Run:
             processes, under DistributedDataParallel.
         average: the moving average of the weights, or None.
         resumed_from: the step of the checkpoint that was picked up, 0 for a fresh run.
+        held: the lock of the folder, in the main process; `close` lets it go.
     """
 
     settings: LoopSettings
@@ -101,6 +104,7 @@ class Run:
     average: MovingAverage | None
     progress: RunProgress
     resumed_from: int
+    held: ExitStack = field(default_factory=ExitStack)
     throughput: Throughput = field(default_factory=Throughput)
 
     def __post_init__(self) -> None:
@@ -218,9 +222,10 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def close(self) -> None:
-        """Close the trackers."""
-        for tracker in self._trackers:
-            tracker.close()
+        """Close the trackers, and let another process have the folder."""
+        with self.held:
+            for tracker in self._trackers:
+                tracker.close()
 
     def _placed(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -238,10 +243,28 @@ def start_run(
     """Begin a run in ``run_dir``, or pick up the one that lies there at its last checkpoint.
 
     Raises:
-        TrainingError: the folder holds another run, or its checkpoints are damaged.
+        TrainingError: the folder holds another run, its checkpoints are damaged, or another process
+            is training in it.
         SettingsError: the device cannot do what the settings ask for.
     """
     accelerator = _accelerator(settings)
+    with ExitStack() as held:  # an error lets the folder go
+        if accelerator.is_main_process:
+            held.enter_context(run_lock(run_dir))
+        run = _picked_up(model, batches, accelerator, settings, run_dir, extend=extend)
+        run.held = held.pop_all()
+    return run
+
+
+def _picked_up(
+    model: nn.Module,
+    batches: Batches,
+    accelerator: Accelerator,
+    settings: LoopSettings,
+    run_dir: Path,
+    *,
+    extend: bool,
+) -> Run:
     folder = RunFolder(run_dir, _identity(model, batches, settings, accelerator.num_processes))
     folder.check(extend=extend)
     checkpoint = newest_checkpoint(folder.checkpoints, run=folder.digest)
