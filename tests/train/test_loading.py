@@ -117,6 +117,29 @@ def test_crowds_and_labels_without_a_box_are_no_targets(pictures):
     assert (batch["image_index"] == place).sum() == 1
 
 
+def test_targets_end_at_the_border_of_their_picture(tmp_path):
+    Image.new("RGB", (60, 30)).save(tmp_path / "0.png")
+    boxes = [
+        (0, 0, (10, 5, 20, 15), False, Geometry.BOX),  # inside: as it is
+        (0, 1, (-20, 20, 12, 80), False, Geometry.BOX),  # mostly outside: cut
+        (0, 0, (10, 31, 20, 60), False, Geometry.BOX),  # wholly below, on the padding: gone
+        (0, 1, (59.5, 5, 90, 15), False, Geometry.BOX),  # half a pixel left of it: gone
+        (0, 1, (59, 29, 90, 45), False, Geometry.BOX),  # a whole pixel left of it
+    ]
+    batch = DetectionBatches(
+        [tmp_path / "0.png"],
+        _dataset([(60, 30)], boxes),
+        size=60,
+        batch_size=1,
+        seed=0,
+        settings=NO_JITTER,
+    ).batch(0)
+    # At this size the picture is not resized; 15 pixels of padding lie above it.
+    expected = [[10, 20, 20, 30], [0, 35, 12, 45], [59, 44, 60, 45]]
+    assert batch["boxes_xyxy"].tolist() == expected
+    assert batch["class_index"].tolist() == [0, 1, 1]
+
+
 def test_pictures_without_a_box_are_trained_on(tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "0.png")
     batch = DetectionBatches(

@@ -13,7 +13,7 @@ PLACEMENT = Placement(scale_x=1.0, scale_y=1.0, left=0, top=0)
 
 
 def _prepare(key):
-    return Prepared(np.full((10, 10, 3), key, dtype=np.uint8), PLACEMENT)
+    return Prepared(np.full((10, 10, 3), key, dtype=np.uint8), PLACEMENT, (10, 10))
 
 
 def test_second_time_is_not_prepared_again():

@@ -31,6 +31,8 @@ from tilth.train.picture_cache import PictureCache, Prepared
 
 __all__ = ["DetectionBatches", "epoch_order"]
 
+SMALLEST_SIDE = 1.0  # of a target, in pixels of the picture
+
 
 @lru_cache(maxsize=4)
 def epoch_order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -48,6 +50,8 @@ class DetectionBatches:
     Crowd annotations (``is_crowd``) and class labels without a box are left out of the targets: a
     crowd's box is not one object, and learning it as background would be as wrong. A detector may
     therefore be punished for finding single objects inside a crowd; ignore regions would cure that.
+    Boxes end at the border of their picture, since beyond it is only padding; what is then less
+    than a pixel wide or high is no target.
 
     Args:
         images: n paths, in the order of ``dataset.media``.
@@ -140,7 +144,8 @@ class DetectionBatches:
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
         prepared = self._cache.get(row, self._prepare)
         annotations, rows = self.dataset.annotations, self.dataset.rows_of(row)
-        boxes = to_letterbox(torch.from_numpy(annotations.boxes_xyxy[rows]), prepared.placement)
+        inside, seen = _inside(annotations.boxes_xyxy[rows], prepared)
+        boxes = to_letterbox(torch.from_numpy(inside), prepared.placement)
         # By position in the stream, not by (step, row of the batch): then two processes with
         # batches of b see the same pixels as one with batches of 2b.
         image, moved, kept = jitter(
@@ -150,7 +155,7 @@ class DetectionBatches:
             self.settings,
             fill=FILL,
         )
-        return image, moved[kept], annotations.category_index[rows][kept]
+        return image, moved[kept], annotations.category_index[rows][seen][kept]
 
     def _prepare(self, row: int) -> Prepared:
         path, media = self.images[row], self.dataset.media
@@ -158,7 +163,17 @@ class DetectionBatches:
         expect_size(image_rgb, (int(media.width[row]), int(media.height[row])), where=str(path))
         pixels = torch.from_numpy(image_rgb).permute(2, 0, 1)
         boxed, placement = letterbox(pixels, self.size)
-        return Prepared(boxed.permute(1, 2, 0).contiguous().numpy(), placement)
+        size = (image_rgb.shape[1], image_rgb.shape[0])
+        return Prepared(boxed.permute(1, 2, 0).contiguous().numpy(), placement, size)
+
+
+def _inside(
+    boxes_xyxy: NDArray[np.float64], prepared: Prepared
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The boxes cut at the picture's border [k, 4], and which of them something is left of [n]."""
+    cut = boxes_xyxy.clip(0.0, [*prepared.size, *prepared.size])
+    seen = (cut[:, 2:] - cut[:, :2] >= SMALLEST_SIDE).all(axis=1)
+    return cut[seen], seen
 
 
 def _joined(parts: list[NDArray[Any]]) -> Tensor:

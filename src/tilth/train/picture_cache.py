@@ -15,10 +15,11 @@ __all__ = ["PictureCache", "Prepared"]
 
 
 class Prepared(NamedTuple):
-    """A picture at network size, and where the original lies in it."""
+    """A picture at network size, where the original lies in it, and that one's width and height."""
 
     image_rgb: NDArray[np.uint8]
     placement: Placement
+    size: tuple[int, int]
 
 
 class PictureCache:
