@@ -28,6 +28,7 @@ from tilth.metrics.average_precision import average_precision
 from tilth.recipes import detect
 from tilth.recipes.arms import ArmJob, ArmOutcome, run_arms, score_of
 from tilth.recipes.experiment import ExperimentResult
+from tilth.recipes.report.headline import headline
 from tilth.train.run_lock import run_lock
 
 ARMS = ["pretrained", "raw", "random", "rebalanced", "source-pretrained", "source-retrained"]
@@ -382,3 +383,20 @@ def test_an_experiment_runs_once_at_a_time(tmp_path: Path, untrained) -> None:
         small(project)
     assert not project.catalogue.versions()
     assert small(project).arms
+
+
+@pytest.mark.parametrize(
+    ("weights", "label"),
+    [("", "untrained (random weights)"), ("runs/other", "pretrained")],
+)
+def test_only_given_weights_are_called_pretrained(
+    tmp_path: Path, untrained, weights: str, label: str
+) -> None:
+    project = drawn_project(tmp_path / "p", train=4, test=2)
+    settings = replace(SMALL, model=replace(SMALL.model, weights=weights))
+    result = detect.experiment(project.root, settings=settings, name="small", progress=False)
+    arm = result.arm("pretrained")
+    assert arm is not None
+    assert arm.label == label
+    assert headline(result).change.startswith(f'From "{label}" to "cluster-rebalanced"')
+    assert any("untrained" in note for note in result.notes) == (not weights)

@@ -5,7 +5,7 @@ augment until the clusters are equal, retrain, compare mAP before and after. The
 honest. All arms start from the same weights, take the same number of steps, and are scored on the
 same held-out pictures, of which nothing derived is ever trained on:
 
-    pretrained   the starting weights as they are
+    pretrained   the starting weights as they are; random ones where none are given
     raw          trained on the labelled pictures
     random       trained on them and on random augmentations, as many as rebalancing makes
     rebalanced   trained on them and on the augmentations that equalise the clusters
@@ -57,6 +57,17 @@ ARMS: dict[str, tuple[str, str]] = {
     "source-pretrained": ("pretrained, source's protocol", "on 30% of the augmented set"),
     "source-retrained": ("retrained, source's protocol", "on the other 70% of the augmented set"),
 }
+
+# Without starting weights the same arms score a network that has learned nothing.
+UNTRAINED: dict[str, tuple[str, str]] = {
+    "pretrained": ("untrained (random weights)", "random weights, as no others were given"),
+    "source-pretrained": ("untrained, source's protocol", "on 30% of the augmented set"),
+}
+UNTRAINED_NOTE = (
+    "No starting weights were given (model.weights): every arm starts from random ones, and the "
+    "untrained network stands where a pretrained one would. A gain over it says nothing about "
+    "retraining a detector."
+)
 
 
 def experiment(
@@ -156,7 +167,7 @@ def _experiment(
         settings=settings_to_dict(settings),
         datasets={name: version.digest},
         class_names=[category.name for category in data.categories],
-        arms=_arms(data, outcomes),
+        arms=_arms(data, outcomes, settings.model.weights),
         clusters=cluster_view(data, labels, boxes, balanced, projection=projection),
         examples=choose_examples(project, data, outcomes, settings.experiment),
         notes=_notes(measured, made, found, jobs),
@@ -230,9 +241,10 @@ def _arm_rows(
     }
 
 
-def _arms(data: Dataset, outcomes: list[ArmOutcome]) -> list[Arm]:
+def _arms(data: Dataset, outcomes: list[ArmOutcome], weights: str) -> list[Arm]:
     arms = []
-    for name, (label, description) in ARMS.items():
+    words = ARMS if weights else ARMS | UNTRAINED
+    for name, (label, description) in words.items():
         own = [outcome for outcome in outcomes if outcome.job.arm == name]
         rows = own[0].job.train_rows
         arms.append(
@@ -260,6 +272,8 @@ def _notes(
         found: training steps that an earlier call had done.
     """
     notes = [CHOICE]
+    if not jobs[0].settings.model.weights:
+        notes.append(UNTRAINED_NOTE)
     for report, kind in zip(made, ("rebalanced", "random"), strict=True):
         if report.without_objects:
             notes.append(
