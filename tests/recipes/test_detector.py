@@ -22,6 +22,7 @@ from tilth.recipes.demo_data import DemoSet, write_demo_set
 from tilth.recipes.detect_settings import DetectSettings, ModelSettings
 from tilth.recipes.detector import (
     Detector,
+    device_for,
     find_objects,
     load_detector,
     new_detector,
@@ -248,6 +249,23 @@ def test_a_truncated_picture_ends_training_with_its_name(tmp_path: Path) -> None
     with pytest.raises(MediaError) as caught:
         train(dataset, paths, tmp_path / "run")
     assert str(paths[2]) in str(caught.value)
+
+
+@pytest.mark.parametrize(("there", "device"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_is_taken_where_there_is_one(
+    there: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert device_for("auto").type == device
+    assert device_for("cpu").type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_finds_what_the_processor_finds(drawn, trained: Path) -> None:
+    on_gpu, on_cpu = load_detector(trained), load_detector(trained, device="cpu")
+    assert next(on_gpu.model.parameters()).is_cuda
+    there, here = (find_objects(each, drawn[1], score_threshold=0.05) for each in (on_gpu, on_cpu))
+    np.testing.assert_allclose(np.sort(there.score), np.sort(here.score), atol=1e-3)
 
 
 def brightest(model, squares, *, score_threshold):

@@ -28,7 +28,13 @@ from tilth.data.project import Project
 from tilth.errors import TrainingError
 from tilth.metrics.average_precision import AveragePrecision, average_precision
 from tilth.recipes.detect_settings import DetectSettings
-from tilth.recipes.detector import find_objects, load_detector, new_detector, train_detector
+from tilth.recipes.detector import (
+    device_for,
+    find_objects,
+    load_detector,
+    new_detector,
+    train_detector,
+)
 from tilth.recipes.experiment import SeedScore
 
 __all__ = ["ArmJob", "ArmOutcome", "run_arms", "score_of", "steps_done"]
@@ -162,7 +168,7 @@ def score_of(
 
 
 def _run(job: ArmJob) -> ArmOutcome:
-    seconds = 0.0
+    seconds, device = 0.0, job.settings.train.device
     project = Project.open(job.root)
     dataset = project.catalogue.read(version=job.version)
     if len(job.train_rows):
@@ -177,11 +183,11 @@ def _run(job: ArmJob) -> ArmOutcome:
             seed=job.seed,
             progress=False,
         ).seconds  # of all the calls that it took, where some were stopped
-        detector = load_detector(job.run_dir)
+        detector = load_detector(job.run_dir, device=device)
     else:
         names = [category.name for category in dataset.categories]
         detector, _ = new_detector(job.settings.model, names, root=job.root, seed=job.seed)
-        detector.model.eval()
+        detector.model.to(device_for(device)).eval()
     started = time.perf_counter()
     test = dataset.take(job.test_rows)
     detections = find_objects(detector, _paths(project, test), labelled=test)

@@ -38,7 +38,14 @@ from tilth.train.loading import DetectionBatches
 from tilth.train.loop import FitResult, fit
 from tilth.train.run import Batches
 
-__all__ = ["Detector", "find_objects", "load_detector", "new_detector", "train_detector"]
+__all__ = [
+    "Detector",
+    "device_for",
+    "find_objects",
+    "load_detector",
+    "new_detector",
+    "train_detector",
+]
 
 # The published anchors are pixels at these network sizes (yolov4.cfg, yolov4-tiny.cfg).
 ANCHOR_SIZE = {"yolov4": 608, "yolov4-tiny": 416}
@@ -163,8 +170,15 @@ def train_detector(
     return result
 
 
-def load_detector(run_dir: Path) -> Detector:
-    """The detector that a run left behind, ready to use, on the CPU.
+def device_for(name: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
+    """The device that a setting names; "auto" is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def load_detector(run_dir: Path, *, device: Literal["auto", "cpu", "cuda"] = "auto") -> Detector:
+    """The detector that a run left behind, ready to use, on the device.
 
     Raises:
         DataError: the folder holds no detector, or its record is broken.
@@ -184,7 +198,7 @@ def load_detector(run_dir: Path) -> Detector:
     model = _network(record.model, len(record.class_names))
     load_weights(_weights_file(run_dir), model)
     return Detector(
-        model=model.eval(),
+        model=model.to(device_for(device)).eval(),
         settings=record.model,
         class_names=record.class_names,
         digest=record.data_digest,
