@@ -33,6 +33,7 @@ SCORES = {
     "run": "first",
     "split": "val",
     "pictures": 4,
+    "held_out": True,
     "boxes": 9,
     "ap": 0.25,
     "ap50": 0.5,
@@ -183,6 +184,15 @@ def test_evaluate_shows_overall_class_and_cluster_but_no_curve(tilth: Tilth, pro
     assert ["unseen", "-", "-"] in rows
     assert ["0", "0.8125"] in rows
     assert "precision" not in text
+    assert "may have seen" not in text
+
+
+@pytest.mark.usefixtures("recipes")
+def test_evaluate_says_when_a_run_may_have_seen_the_pictures(
+    tilth: Tilth, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCORES, "held_out", None)
+    assert "it may have seen these pictures" in tilth("evaluate", "--project", project).out
 
 
 @pytest.mark.usefixtures("recipes")
