@@ -16,6 +16,7 @@ from tilth.data.images import read_image
 from tilth.data.project import Project
 from tilth.data.records import Split
 from tilth.errors import DataError, EmptyDatasetError, MediaError, SettingsError, TrainingError
+from tilth.metrics.average_precision import average_precision
 from tilth.recipes.detector_runs import evaluate, predict, train
 from tilth.train.loading import DetectionBatches
 
@@ -185,6 +186,32 @@ def test_an_import_between_kill_and_resume_changes_nothing(
     resplit(project, n04=Split.TEST)
     with pytest.raises(DataError, match="other content"):
         train(project.root, settings=SMALL, name="kept", progress=False)
+
+
+def test_the_val_split_chooses_the_weights_that_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = drawn_project(tmp_path / "p", train=4, test=3)
+    resplit(project, n05=Split.VAL, n06=Split.VAL)
+    scored: list[set[str]] = []
+
+    def best_at_first(labelled, detections, **named):
+        scored.append(set(labelled.media.uri))
+        return replace(average_precision(labelled, detections), ap50=1 / len(scored))
+
+    monkeypatch.setattr("tilth.recipes.detector.average_precision", best_at_first)
+    often = replace(SMALL, train=replace(SMALL.train, evaluate_every=3))
+    chosen = train(project.root, settings=often, name="chosen", progress=False)
+    assert (chosen["best_step"], chosen["best_val_ap50"]) == (3, 1.0)
+    assert scored == [{"pictures/05.jpg", "pictures/06.jpg"}] * 3  # steps 3, 6 and the last, 8
+    files = [project.runs / "chosen" / f"{name}.safetensors" for name in ("best", "last")]
+    assert files[0].read_bytes() != files[1].read_bytes()
+    # Not asked for, or no label to score by: as without the split.
+    train(project.root, settings=SMALL, name="seldom", progress=False)
+    resplit(project, n05=Split.NONE, n06=Split.NONE)
+    train(project.root, settings=often, name="no-val", progress=False)
+    assert len(scored) == 3
+    assert not list(project.runs.glob("[sn]*/best.safetensors"))
 
 
 def stub(model, squares, *, score_threshold):

@@ -28,6 +28,7 @@ from tilth.data.images import expect_size, read_image
 from tilth.data.records import Geometry
 from tilth.errors import DataError, EmptyDatasetError, TrainingError
 from tilth.losses.detection import DetectionLoss
+from tilth.metrics.average_precision import average_precision
 from tilth.models.transfer import TransferReport, load_matching
 from tilth.models.yolov4 import ANCHORS, YoloV4, detect
 from tilth.ops.letterbox import from_letterbox, letterbox
@@ -35,7 +36,7 @@ from tilth.recipes.detect_settings import DetectSettings, ModelSettings
 from tilth.seeding import seed_everything
 from tilth.train.checkpoint import load_weights, versions
 from tilth.train.loading import DetectionBatches
-from tilth.train.loop import FitResult, fit
+from tilth.train.loop import Evaluate, FitResult, fit
 from tilth.train.run import Batches
 
 __all__ = [
@@ -103,6 +104,7 @@ def train_detector(
     run_dir: Path,
     digest: str,
     seed: int,
+    validation: tuple[Dataset, Sequence[Path]] | None = None,
     progress: bool = True,
 ) -> FitResult:
     """Train on all media of ``dataset``; the same call after a kill goes on where it stopped.
@@ -112,6 +114,8 @@ def train_detector(
         root: folder that ``settings.model.weights`` is relative to.
         digest: of the data set version that ``dataset`` was taken from.
         seed: of weights that are not given, order of pictures, jitter.
+        validation: labels and pictures that choose the best weights, by AP50; without them the
+            last ones are kept.
 
     Raises:
         EmptyDatasetError: no picture, or no box to learn from.
@@ -156,6 +160,7 @@ def train_detector(
         source,
         settings=replace(settings.train, seed=seed),
         run_dir=run_dir,
+        evaluate=None if validation is None else _scored_on(*validation, detector),
         progress=progress,
     )
     record = _Record(
@@ -287,6 +292,15 @@ class _FromWeights:
 
     def batch(self, step: int) -> dict[str, Any]:
         return self.batches.batch(step)
+
+
+def _scored_on(labelled: Dataset, images: Sequence[Path], detector: Detector) -> Evaluate:
+    def score(network: nn.Module) -> dict[str, float]:
+        assert isinstance(network, YoloV4)
+        found = find_objects(replace(detector, model=network), images, labelled=labelled)
+        return {"score": average_precision(labelled, found).ap50 or 0.0}
+
+    return score
 
 
 def _digest(path: Path) -> str:

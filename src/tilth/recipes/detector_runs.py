@@ -41,6 +41,9 @@ def train(
 ) -> dict[str, Any]:
     """Train on the originals of the training split; record the run with the digest of its data.
 
+    With ``train.evaluate_every`` above 0 the labelled originals of the split "val", where there are
+    any, choose the weights that are kept as the best.
+
     Args:
         plans: of rebalancing, whose pictures are trained on too.
         name: of the run's folder in ``runs/`` and of the data set version it saw. Calling again
@@ -55,14 +58,17 @@ def train(
     run_dir = new_run(project, name)
     version = _version_for(project, name, run_dir, plans)
     dataset = training_pictures(project.catalogue.read(version=name), plans)
+    held_back = originals(project.catalogue.read(version=name).of_split(Split.VAL))
+    chooses = settings.train.evaluate_every > 0 and len(held_back.annotations) > 0
     result = train_detector(
         dataset,
-        [project.media_path(uri) for uri in dataset.media.uri],
+        _paths(project, dataset),
         settings=settings,
         root=root,
         run_dir=run_dir,
         digest=version.digest,
         seed=settings.train.seed,
+        validation=(held_back, _paths(project, held_back)) if chooses else None,
         progress=progress,
     )
     written = settings_to_dict(settings)
@@ -81,6 +87,8 @@ def train(
         "resumed_from": result.resumed_from,
         "seconds": round(result.seconds, 1),
         "loss": result.loss["total"],
+        "best_step": result.best_step,
+        "best_val_ap50": result.best_score,
     }
 
 
@@ -111,8 +119,9 @@ def evaluate(root: Path, *, run: str, split: str, progress: bool) -> dict[str, A
     learned_from = _seen_by(project, detector.digest)
     if split != "train" and learned_from is not None:
         _refuse_seen(dataset, learned_from, run=run, split=split)
-    paths = [project.media_path(uri) for uri in dataset.media.uri]
-    detections = find_objects(detector, paths, labelled=dataset, progress=progress)
+    detections = find_objects(
+        detector, _paths(project, dataset), labelled=dataset, progress=progress
+    )
     measured = average_precision(
         dataset, detections, groups=cluster_labels(project, dataset), bootstrap=200
     )
@@ -161,6 +170,10 @@ def predict(
         for path, own in zip(images, by_picture, strict=True)
     ]
     return {"run": str(run), "objects": len(found), "pictures": pictures}
+
+
+def _paths(project: Project, dataset: Dataset) -> list[Path]:
+    return [project.media_path(uri) for uri in dataset.media.uri]
 
 
 def _version_for(project: Project, name: str, run_dir: Path, plans: Sequence[str]) -> Version:
