@@ -195,7 +195,9 @@ def _unreadable(path: Path, error: OSError) -> MediaError:
         "the picture is missing" if missing else "the picture cannot be opened",
         where=str(path),
         got=None if missing else error.strerror,
-        fix="was the folder moved? import again with --images FOLDER" if missing else None,
+        fix="put it back; or take it out: tilth remove --missing; moved ones: import again"
+        if missing
+        else None,
     )
 
 
