@@ -48,8 +48,3 @@ class PictureCache:
                 self._bytes += made.image_rgb.nbytes
                 self._pictures[key] = made
         return made
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of pixels held."""
-        return self._bytes
