@@ -86,6 +86,15 @@ def test_train_again_finds_the_finished_run(field: Tilth, trained: Path) -> None
     assert "first" in info["versions"]
 
 
+def test_train_with_a_plan_that_does_not_exist_is_refused(field: Tilth) -> None:
+    arguments = ("train", "--name", "never", *TINY, "--with", "nothing")
+    code, error = refusal(field, *arguments)
+    assert (code, error["fix"]) == (3, "tilth rebalance --name nothing")
+    assert not Path("runs/never").exists()
+    code, error = refusal(field, *arguments, "--experiment")
+    assert (code, error["got"]) == (2, "--with nothing")
+
+
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_evaluate_scores_the_split_that_is_named(split: str, field: Tilth) -> None:
     scores = done(field, "evaluate", "--run", "first", "--split", split)
