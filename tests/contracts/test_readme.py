@@ -54,6 +54,22 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert scope["dataset"].annotations.boxes_xyxy.tolist() == [[5, 6, 25, 16]]
 
 
+def test_numbers_of_the_readme_are_those_of_the_results():
+    path = ROOT / "benchmarks" / "results" / "rebalance_pedestrians.json"
+    claims = {entry["claim"]: entry for entry in json.loads(path.read_text())["claims"]}
+    rows = [line for line in README.splitlines() if line.startswith("|")]
+    for name, start in (
+        ("pretrained", "| pretrained"),
+        ("raw", "| retrained on the"),
+        ("random", "| with 43 random"),
+        ("rebalanced", "| with 43 cluster"),
+    ):
+        entry = claims[f"penn_map50_{name}"]
+        (row,) = [line for line in rows if line.startswith(start)]
+        numbers = [entry["value"], *(entry["spread"] if entry["runs"] > 1 else [])]
+        assert re.findall(r"\d+\.\d", row) == [f"{100 * number:.1f}" for number in numbers]
+
+
 def test_links_of_the_pages_lead_somewhere():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
