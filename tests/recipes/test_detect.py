@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from tilth.errors import DataError, EmptyDatasetError, MediaError, SettingsError
 from tilth.metrics.average_precision import average_precision
 from tilth.recipes import detect
 from tilth.recipes.arms import ArmJob, ArmOutcome, run_arms, score_of
+from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.experiment import ExperimentResult
 from tilth.recipes.report.headline import headline
 from tilth.train.run_lock import run_lock
@@ -190,6 +192,20 @@ def test_the_sources_protocol_divides_the_augmented_set(ran: Ran) -> None:
     assert len(test) == round(0.3 * (len(train) + len(test)))
     assert set(before.test_rows) == test
     assert not len(before.train_rows)
+
+
+def test_the_order_in_which_workers_finish_changes_no_arm(ran: Ran) -> None:
+    data = ran.data
+    derived = data.media.parent_id >= 0
+    late_first = np.concatenate([np.flatnonzero(~derived), np.flatnonzero(derived)[::-1]])
+    plans = [SimpleNamespace(name=f"experiment-{kind}") for kind in ("rebalanced", "random")]
+
+    def named(some: Dataset) -> dict[str, list[list[str]]]:
+        rows = detect._arm_rows(some, *plans, DetectSettings())
+        return {arm: [[some.media.uri[r] for r in part] for part in rows[arm]] for arm in rows}
+
+    assert derived.sum() > 4
+    assert named(data) == named(data.take(late_first))
 
 
 def test_every_run_is_recorded_with_the_digest_of_its_data(ran: Ran) -> None:

@@ -227,18 +227,30 @@ def _arm_rows(
     original = data.media.parent_id < 0
     raw = original & (data.media.split == Split.TRAIN)
     test = np.flatnonzero(original & (data.media.split == Split.TEST))
-    augmented = np.flatnonzero(raw | pictures_of(data, balanced.name))
+    augmented = _in_lasting_order(data, raw | pictures_of(data, balanced.name))
     shuffled = generator(settings.train.seed, "source protocol").permutation(augmented)
     cut = round(settings.experiment.holdout * len(shuffled))
     nothing = np.zeros(0, dtype=np.int64)
     return {
         "pretrained": (nothing, test),
         "raw": (np.flatnonzero(raw), test),
-        "random": (np.flatnonzero(raw | pictures_of(data, random.name)), test),
+        "random": (_in_lasting_order(data, raw | pictures_of(data, random.name)), test),
         "rebalanced": (augmented, test),
-        "source-pretrained": (nothing, np.sort(shuffled[:cut])),
-        "source-retrained": (np.sort(shuffled[cut:]), np.sort(shuffled[:cut])),
+        "source-pretrained": (nothing, shuffled[:cut]),
+        "source-retrained": (shuffled[cut:], shuffled[:cut]),
     }
+
+
+def _in_lasting_order(data: Dataset, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The chosen media rows: originals as they are catalogued, then derived pictures by name.
+
+    Derived pictures are catalogued as workers finish them. Training in that order would give other
+    numbers in every run of the same experiment.
+    """
+    rows = np.flatnonzero(chosen)
+    derived = data.media.parent_id[rows] >= 0
+    names = [data.media.uri[row] if late else "" for row, late in zip(rows, derived, strict=True)]
+    return rows[np.argsort(np.array(names, dtype=str), kind="stable")]
 
 
 def _arms(data: Dataset, outcomes: list[ArmOutcome], weights: str) -> list[Arm]:
