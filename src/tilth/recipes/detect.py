@@ -249,7 +249,8 @@ def _in_lasting_order(data: Dataset, chosen: NDArray[np.bool_]) -> NDArray[np.in
     """
     rows = np.flatnonzero(chosen)
     derived = data.media.parent_id[rows] >= 0
-    names = [data.media.uri[row] if late else "" for row, late in zip(rows, derived, strict=True)]
+    pairs = zip(rows.tolist(), derived.tolist(), strict=True)
+    names = [data.media.uri[row] if late else "" for row, late in pairs]
     return rows[np.argsort(np.array(names, dtype=str), kind="stable")]
 
 
