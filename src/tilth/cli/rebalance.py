@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tilth.cli.options import ProjectOption, QuietOption, TaskOption
-from tilth.cli.outcome import Outcome, error_document, table
+from tilth.cli.outcome import Outcome, error_document, print_rich
 from tilth.cli.progress import shows_progress
 from tilth.cli.project import open_project
 from tilth.errors import DataError, SettingsError
@@ -83,11 +83,11 @@ def command(
         if plan_file is not None:
             plan.save(plan_file)
         document["plan"] = plan_file
-        return Outcome(document, lambda: _show_plan(document))
+        return Outcome(document, lambda: _show_plan(plan, plan_file))
     report = run(opened, plan, task=task, progress=shows_progress(quiet))
     document |= dataclasses.asdict(dataclasses.replace(report, errors=()))
     document["errors"] = [error_document(error)["error"] for error in report.errors]
-    return Outcome(document, lambda: _show_run(document))
+    return Outcome(document, lambda: _show_run(plan, document))
 
 
 def _plan(
@@ -132,16 +132,14 @@ def _plan_document(plan: RebalancePlan) -> dict[str, Any]:
     return {"name": plan.name, "seed": plan.seed, "to_make": plan.to_make, "clusters": clusters}
 
 
-def _show_plan(document: dict[str, Any]) -> None:
-    rows = [list(cluster.values()) for cluster in document["clusters"]]
-    title = f"plan '{document['name']}', seed {document['seed']}, {document['to_make']} to make"
-    table(("cluster", "have", "target", "to make"), rows, title=title)
-    if document.get("plan"):
-        typer.echo(f"plan: {document['plan']}")
+def _show_plan(plan: RebalancePlan, written_to: Path | None = None) -> None:
+    print_rich(plan.table())
+    if written_to is not None:
+        typer.echo(f"plan: {written_to}")
 
 
-def _show_run(document: dict[str, Any]) -> None:
-    _show_plan(document)
+def _show_run(plan: RebalancePlan, document: dict[str, Any]) -> None:
+    _show_plan(plan)
     typer.echo(
         f"made {document['made']} pictures, {document['found']} were there, "
         f"{document['without_objects']} left out because every draw lost their objects"

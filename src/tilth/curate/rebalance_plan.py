@@ -89,7 +89,7 @@ class RebalancePlan:
 
     def table(self) -> Table:
         """The plan for people, as a rich table."""
-        table = Table(title=f"Plan '{self.name}', seed {self.seed}")
+        table = Table(title=f"plan '{self.name}', seed {self.seed}")
         for column in ("cluster", "have", "target", "to make"):
             table.add_column(column, justify="right")
         for one in self.clusters:

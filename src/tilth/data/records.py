@@ -21,7 +21,6 @@ __all__ = [
     "ReviewState",
     "Source",
     "Split",
-    "Task",
     "TaskKind",
     "Transform",
 ]
@@ -87,15 +86,6 @@ class Category:
     name: str
     origin_id: int
     supercategory: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """A set of labels over media with one purpose and one ordered list of categories."""
-
-    name: str
-    kind: TaskKind = TaskKind.OBJECT_DETECTION
-    description: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
