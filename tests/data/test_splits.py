@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,3 +88,17 @@ def test_a_circle_of_parents_is_refused() -> None:
     media = replace(dataset.media, parent_id=dataset.media.id[::-1].copy())
     with pytest.raises(DataError, match="each other"):
         split_by_parent(replace(dataset, media=media), SHARES, 0)
+
+
+def test_project_and_pictures_moved_together_divide_as_before() -> None:
+    dataset = many(200)
+
+    def placed(home: str) -> Dataset:
+        uris = [f"{home}/photos/{number}.png" for number in range(200)]
+        return replace(dataset, media=replace(dataset.media, uri=uris))
+
+    here, there = placed("/home/ann"), placed("/data/team")
+    first = split_by_parent(here, SHARES, 0, root=Path("/home/ann/field"))
+    second = split_by_parent(there, SHARES, 0, root=Path("/data/team/field"))
+    np.testing.assert_array_equal(first, second)
+    assert (first != split_by_parent(there, SHARES, 0)).any()

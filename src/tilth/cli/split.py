@@ -33,13 +33,14 @@ def command(
       tilth split --fractions 0.7,0.1,0.2 --seed 0
     """
     shares = _parse_fractions(fractions)
-    catalogue = open_project(project).catalogue
+    opened = open_project(project)
+    catalogue = opened.catalogue
     import numpy as np
 
     from tilth.data.splits import split_by_parent
 
     dataset = catalogue.read(task)
-    splits = split_by_parent(dataset, shares, seed)
+    splits = split_by_parent(dataset, shares, seed, root=opened.root)
     catalogue.set_splits(dataset.media.id, splits)
     counts = dict(zip(SPLITS, np.bincount(splits, minlength=3).tolist(), strict=True))
     document = {"splits": counts, "fractions": shares, "seed": seed}

@@ -1,12 +1,16 @@
 """Train, validation and test: decided for originals, followed by everything made from them.
 
 The part that a picture falls into depends on its own name (or its group's) and the seed, on nothing
-else: adding pictures never moves one that was assigned before. The shares are met in expectation.
+else: adding pictures never moves one that was assigned before. The name is the path seen from the
+project, so that project and pictures moved together divide as before. The shares are met in
+expectation.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import sqlalchemy as sa
@@ -31,12 +35,14 @@ def split_by_parent(
     seed: int,
     *,
     groups: Sequence[str] | None = None,
+    root: Path | None = None,
 ) -> NDArray[np.int8]:
     """`Split` codes int8 [n]: originals by the hash of their uri, derived media by their parent.
 
     Args:
         fractions: shares of train, val and test, adding up to 1.
         groups: n names; originals of one group (a street, a patient) fall into one part.
+        root: the project's folder: absolute paths are taken relative to it.
 
     Raises:
         SettingsError: the shares cannot be used.
@@ -54,13 +60,19 @@ def split_by_parent(
             expected="three numbers, none negative, adding up to 1 (train, val, test)",
             got=str(list(fractions)),
         )
-    names = dataset.media.uri if groups is None else groups
+    names = _names(dataset.media.uri, root) if groups is None else groups
     roots = _roots(dataset)
     draws = np.array([derive_seed(seed, "split", names[row]) for row in roots.tolist()]) / 2.0**63
     bounds = np.cumsum(shares)
     bounds[np.flatnonzero(shares)[-1] :] = np.inf  # rounding must not push anyone past the end
     codes = np.array(_PARTS, dtype=np.int8)
     return codes[np.searchsorted(bounds, draws, side="right")]
+
+
+def _names(uris: Sequence[str], root: Path | None) -> Sequence[str]:
+    if root is None:
+        return uris
+    return [os.path.relpath(uri, root) if os.path.isabs(uri) else uri for uri in uris]
 
 
 def assign_splits(
