@@ -71,7 +71,9 @@ def command(
 
     reader = load_format(format_name)
     with spinner(f"reading {source.name}", quiet=quiet):
-        dataset, read = reader.read(source, media_root=images, strict=strict, on_unknown=on_unknown)
+        dataset, read = reader.read(source, media_root=images, on_unknown=on_unknown)
+    if strict:
+        read.raise_if_any()
     with progress_bar("importing", len(dataset.annotations), quiet=quiet) as advance:
         report = opened.import_dataset(
             dataset,

@@ -1,17 +1,18 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from tilth.errors import StorageError
+from tilth.errors import SettingsError, StorageError
 
-__all__ = ["atomic_writer"]
+__all__ = ["atomic_folder", "atomic_writer"]
 
 
 @contextmanager
@@ -42,3 +43,43 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Make a temporary folder beside ``path`` that takes its place when the block ends well.
+
+    Args:
+        replace: a folder that is there, and holds something, is replaced whole.
+
+    Raises:
+        SettingsError: the folder holds something and ``replace`` is false.
+        StorageError: a write failed; what was there before is unchanged.
+    """
+    if not replace and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise SettingsError(
+            "the folder to write is there already, and holds something",
+            where=str(path),
+            fix="name a new folder, or pass --overwrite to replace it whole",
+        )
+    token = secrets.token_hex(6)
+    temporary, old = (path.with_name(f".{path.name}.{token}.{end}") for end in ("part", "old"))
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.sync()  # one for all files: one each would cost more than the writing
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise StorageError(
+            "the folder could not be written; what was there before is unchanged",
+            where=str(path),
+            got=error.strerror or str(error),
+            fix="free some space or choose another folder",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

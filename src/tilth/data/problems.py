@@ -8,8 +8,6 @@ from tilth.errors import LabelError
 
 __all__ = ["LabelReport", "Problem"]
 
-_MAX_EXAMPLES = 5
-
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -40,13 +38,15 @@ class LabelReport:
     Attributes:
         where: the label file.
         problems: in the order in which their kinds were met.
-        notes: what the format or we cannot hold; no fault of any label.
+        notes: what was decided (which dialect), or what we cannot hold; no fault of any label.
+        max_examples: how many places of each kind are kept; None for all of them.
     """
 
     where: str
     num_media: int = 0
     num_annotations: int = 0
     notes: list[str] = field(default_factory=list)
+    max_examples: int | None = 5
     _counts: dict[tuple[str, str], list[str]] = field(default_factory=dict, repr=False)
     _totals: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
 
@@ -55,7 +55,8 @@ class LabelReport:
         if not places and not count:
             return
         examples = self._counts.setdefault((kind, action), [])
-        examples += places[: _MAX_EXAMPLES - len(examples)]
+        room = None if self.max_examples is None else self.max_examples - len(examples)
+        examples += places[:room]
         total = len(places) if count is None else count
         self._totals[kind, action] = self._totals.get((kind, action), 0) + total
 

@@ -1,9 +1,19 @@
 """Label formats, one file each. To add one: write the file, add its line to `FORMATS`.
 
-Every module has ``read(path, *, media_root, strict=False, on_unknown="error") -> (Dataset,
-LabelReport)`` and ``write(dataset, path, *, media_root=None) -> LabelReport``; either report says
-what was found wrong or what the format cannot hold. The first line of a module's docstring is what
-`tilth formats` prints.
+Every module has
+
+    HOLDS                                     a `Holds`: what the format can carry
+    TARGET                                    "file" or "folder": what `write` makes
+    ReadOptions, WriteOptions                 frozen dataclasses; how a file is read or written
+    recognises(path) -> bool                  whether this looks like one of ours (a cheap look)
+    read(path, *, media_root, on_unknown, options, report) -> (Dataset, LabelReport)
+    adapt(dataset, *, options) -> (Dataset, LabelReport)
+    write(dataset, path, *, media_root, options) -> LabelReport     (a folder's also takes replace)
+
+``adapt`` turns a data set into one that the format holds whole, and reports what that costs (a
+polygon that becomes a box, a score that is lost). ``write`` adapts before it writes, so that
+nothing is dropped in silence; who asks first calls ``adapt`` alone. The first line of a module's
+docstring is what `tilth formats` prints.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -24,40 +25,75 @@ from tilth.data import rle
 from tilth.data.atomic import atomic_writer
 from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
 from tilth.data.formats._coco_records import Image, label_columns, read_records
+from tilth.data.formats._fit import fit
+from tilth.data.formats._media_names import media_uri
+from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
 from tilth.data.records import Category, Geometry, ReviewState, Source, Split
-from tilth.errors import DataError, EmptyDatasetError, LabelError, PathEscapeError
+from tilth.errors import DataError, EmptyDatasetError, LabelError
 
-__all__ = ["read", "write"]
+__all__ = ["HOLDS", "TARGET", "ReadOptions", "WriteOptions", "adapt", "read", "recognises", "write"]
 
 # COCO rounds x, y, width and height to two decimals each: a box at the border may stick out a bit.
 _OUTSIDE_TOLERANCE_PX = 0.011
 _WIDTH_DECIMALS = 9
+_HEAD_BYTES = 65_536
+_COCO_KEYS = rb'"(images|annotations|categories|licenses)"\s*:\s*\['
 
-_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+TARGET = "file"
+HOLDS = Holds(
+    boxes=True,
+    polygons=True,
+    masks=True,
+    scores=True,
+    attributes="all",
+    crowd=True,
+    class_ids=True,
+    supercategories=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """COCO has one dialect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """Nothing to choose."""
+
+
+def recognises(path: Path) -> bool:
+    """A JSON file that begins with one of the lists of a COCO file."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    return head.lstrip()[:1] == b"{" and re.search(_COCO_KEYS, head) is not None
 
 
 def read(
     path: Path,
     *,
     media_root: Path | None = None,
-    strict: bool = False,
     on_unknown: Literal["error", "skip"] = "error",
+    options: ReadOptions = ReadOptions(),
+    report: LabelReport | None = None,
 ) -> tuple[Dataset, LabelReport]:
     """Read a COCO instances file; the pictures are not opened.
 
     Args:
         media_root: the folder that ``file_name`` is relative to; otherwise the file's own.
-        strict: raise at the first problem instead of reporting it.
         on_unknown: what to do with labels of a category that the file does not define.
+        report: takes the problems; a new one when left out.
 
     Raises:
-        LabelError: not a COCO file, an unknown category, or any problem when ``strict``.
+        LabelError: not a COCO file, or an unknown category.
         PathEscapeError: a ``file_name`` that leaves ``media_root``.
         EmptyDatasetError: no pictures in the file.
     """
-    report = LabelReport(where=str(path))
+    report = report or LabelReport(where=str(path))
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -74,12 +110,24 @@ def read(
     file.images.clear()  # the last ones to hold on to the file's text
     annotations = _annotations(columns, media, category_ids, on_unknown, report)
     report.num_media, report.num_annotations = len(media), len(annotations)
-    if strict:
-        report.raise_if_any()
     return Dataset(categories=categories, media=media, annotations=annotations), report
 
 
-def write(dataset: Dataset, path: Path, *, media_root: Path | None = None) -> LabelReport:
+def adapt(
+    dataset: Dataset, *, options: WriteOptions = WriteOptions()
+) -> tuple[Dataset, LabelReport]:
+    """What COCO holds of a data set, and what that costs."""
+    report = LabelReport(where="coco")
+    return fit(dataset, HOLDS, report), report
+
+
+def write(
+    dataset: Dataset,
+    path: Path,
+    *,
+    media_root: Path | None = None,
+    options: WriteOptions = WriteOptions(),
+) -> LabelReport:
     """Write a COCO instances file in one step: it is there whole or not at all.
 
     Args:
@@ -91,17 +139,16 @@ def write(dataset: Dataset, path: Path, *, media_root: Path | None = None) -> La
     Raises:
         StorageError: the write failed; a file that was there before is unchanged.
     """
-    report = LabelReport(where=str(path))
-    _note_losses(dataset, report)
+    dataset, report = adapt(dataset, options=options)
+    report.where = str(path)
     with atomic_writer(path) as stream:
         stream.write(b'{"images":[')
         _write_list(stream, _image_texts(dataset, media_root))
         stream.write(b'],\n"annotations":[')
-        report.num_annotations = _write_list(stream, _annotation_texts(dataset))
+        _write_list(stream, _annotation_texts(dataset))
         stream.write(b'],\n"categories":[')
         _write_list(stream, map(_category_text, dataset.categories))
         stream.write(b"]}\n")
-    report.num_media = len(dataset.media)
     return report
 
 
@@ -144,12 +191,11 @@ def _media(images: list[Image], media_root: Path, report: LabelReport) -> MediaC
     ids = np.fromiter(map(attrgetter("id"), images), np.int64, len(images))
     rows = _first_of_each(ids, "image id that stands twice", report)
     root = media_root.resolve()
-    prefix = f"{root.as_posix().rstrip('/')}/"
     kept = [images[row] for row in rows.tolist()]
     attributes = RaggedBytes.of([image.attributes() for image in kept])
     return MediaColumns(
         id=ids[rows],
-        uri=[_uri(image.file_name, root, prefix, report.where) for image in kept],
+        uri=[media_uri(image.file_name, root, report.where) for image in kept],
         width=np.fromiter(map(attrgetter("width"), kept), np.int32, len(kept)),
         height=np.fromiter(map(attrgetter("height"), kept), np.int32, len(kept)),
         split=np.full(len(kept), Split.NONE, dtype=np.int8),
@@ -172,39 +218,6 @@ def _report_rows(
 ) -> None:
     examples = [str(key) for key in ids[np.flatnonzero(bad)[:5]].tolist()]
     report.add(kind, action, examples, count=int(bad.sum()))
-
-
-def _uri(file_name: str, root: Path, prefix: str, where: str) -> str:
-    if _URL.match(file_name):
-        return file_name
-    suspicious = (
-        not file_name
-        or file_name.startswith("/")
-        or ".." in file_name
-        or "\\" in file_name
-        or "\0" in file_name
-        or file_name[1:2] == ":"
-        or "./" in file_name  # "./a.jpg", "a/./b.jpg" and "a//b.jpg": one file, so one uri
-        or "//" in file_name
-    )
-    if not suspicious:
-        return prefix + file_name
-    path = Path(file_name.replace("\0", "\\"))
-    lexical = Path(root, *_without_parents(path)) if not path.is_absolute() else path
-    escapes = ".." in path.parts or "\\" in str(path) or file_name[1:2] == ":" or not file_name
-    if escapes or not lexical.is_relative_to(root):
-        raise PathEscapeError(
-            "a file_name that leaves the folder of the pictures",
-            where=where,
-            expected=f"a path below {root}, with forward slashes",
-            got=repr(file_name),
-            fix="correct the label file, or name the right folder with --images",
-        )
-    return lexical.as_posix()
-
-
-def _without_parents(path: Path) -> tuple[str, ...]:
-    return tuple(part for part in path.parts if part != "..")
 
 
 def _annotations(
@@ -359,32 +372,10 @@ def _polygon_area(part: list[float]) -> float:
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2  # shoelace formula
 
 
-def _note_losses(dataset: Dataset, report: LabelReport) -> None:
-    labels, media = dataset.annotations, dataset.media
-    losses = {
-        "splits": bool((media.split != Split.NONE).any()),
-        "parents of derived pictures": bool((media.parent_id >= 0).any()),
-        "sources of labels": bool((labels.source != Source.HUMAN).any()),
-        "review states": bool((labels.review_state != ReviewState.UNREVIEWED).any()),
-    }
-    lost = [name for name, present in losses.items() if present]
-    if lost:
-        report.notes.append(f"COCO cannot hold: {', '.join(lost)}")
-    _report_rows(
-        report,
-        "label of a whole picture, without a box",
-        "left out",
-        labels.id,
-        labels.geometry == Geometry.LABEL,
-    )
-
-
-def _write_list(stream: BinaryIO, texts: Iterator[bytes]) -> int:
-    count = 0
-    for count, text in enumerate(texts, start=1):
-        stream.write(b"\n" if count == 1 else b",\n")
+def _write_list(stream: BinaryIO, texts: Iterator[bytes]) -> None:
+    for count, text in enumerate(texts):
+        stream.write(b",\n" if count else b"\n")
         stream.write(text)
-    return count
 
 
 def _image_texts(dataset: Dataset, media_root: Path | None) -> Iterator[bytes]:
@@ -411,7 +402,7 @@ def _annotation_texts(dataset: Dataset) -> Iterator[bytes]:
     # Nine decimals: x + width was rounded once; this gives back the width that the file had.
     sizes = np.round(corners[:, 2:] - corners[:, :2], _WIDTH_DECIMALS)
     boxes = np.concatenate([corners[:, :2], sizes], axis=1)
-    for key, media_row, category, box, area, crowd, score, geometry, shape, extra in zip(
+    for key, media_row, category, box, area, crowd, score, shape, extra in zip(
         labels.id.tolist(),
         labels.media_index.tolist(),
         labels.category_index.tolist(),
@@ -419,13 +410,10 @@ def _annotation_texts(dataset: Dataset) -> Iterator[bytes]:
         labels.area.tolist(),
         labels.is_crowd.tolist(),
         labels.score.tolist(),
-        labels.geometry.tolist(),
         labels.segmentation,
         labels.attributes,
         strict=True,
     ):
-        if geometry == Geometry.LABEL:
-            continue
         yield b'{"id":%d,"image_id":%d,"category_id":%d,"bbox":%b,"area":%b,"iscrowd":%d%b%b' % (
             key,
             dataset.media.id[media_row],

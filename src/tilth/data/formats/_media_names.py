@@ -1,0 +1,113 @@
+"""How label files name pictures: to the catalogue's uri, inside its folder, and back."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from tilth.errors import DataError, PathEscapeError
+
+__all__ = ["is_url", "label_stems", "media_uri", "relative_names"]
+
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_url(name: str) -> bool:
+    """Whether a name has a scheme, as in ``s3://bucket/a.jpg``."""
+    return _URL.match(name) is not None
+
+
+def media_uri(name: str, root: Path, where: str) -> str:
+    """The uri of a picture that a label file calls ``name``: absolute below ``root``, or a URL.
+
+    Args:
+        root: the folder of the pictures, resolved.
+        where: the label file, and the place in it, for the error.
+
+    Raises:
+        PathEscapeError: the name leaves ``root``.
+    """
+    if is_url(name):
+        return name
+    suspicious = (
+        not name
+        or name.startswith("/")
+        or ".." in name
+        or "\\" in name
+        or "\0" in name
+        or name[1:2] == ":"
+        or "./" in name  # "./a.jpg", "a/./b.jpg" and "a//b.jpg": one file, so one uri
+        or "//" in name
+    )
+    if not suspicious:
+        return f"{root.as_posix().rstrip('/')}/{name}"
+    path = Path(name.replace("\0", "\\"))
+    lexical = path if path.is_absolute() else Path(root, *(p for p in path.parts if p != ".."))
+    escapes = ".." in path.parts or "\\" in str(path) or name[1:2] == ":" or not name
+    if escapes or not lexical.is_relative_to(root):
+        raise PathEscapeError(
+            "a file_name that leaves the folder of the pictures",
+            where=where,
+            expected=f"a path below {root}, with forward slashes",
+            got=repr(name),
+            fix="correct the label file, or name the right folder with --images",
+        )
+    return lexical.as_posix()
+
+
+def relative_names(uris: Sequence[str], media_root: Path | None) -> list[str]:
+    """What a label file calls each picture: its path below ``media_root``.
+
+    Without ``media_root``, absolute paths are named from the deepest folder that holds all of them.
+    Of a URL the path after the host is taken.
+
+    Raises:
+        PathEscapeError: a picture outside ``media_root``.
+    """
+    absolute = [uri for uri in uris if uri.startswith("/")]
+    if media_root is not None:
+        root = media_root.resolve().as_posix()
+    else:
+        root = os.path.commonpath([os.path.dirname(uri) for uri in absolute]) if absolute else "/"
+    prefix = root.rstrip("/") + "/"
+    names = []
+    for uri in uris:
+        if is_url(uri):
+            parts = urlsplit(uri)
+            names.append(parts.path.lstrip("/") + (f"#{parts.fragment}" if parts.fragment else ""))
+        elif uri.startswith(prefix):
+            names.append(uri[len(prefix) :])
+        elif uri.startswith("/"):
+            raise PathEscapeError(
+                "a picture outside the folder that names are relative to",
+                expected=f"below {root}",
+                got=uri,
+                fix="name a folder that holds all pictures with --images",
+            )
+        else:
+            names.append(uri)
+    return names
+
+
+def label_stems(names: Sequence[str]) -> list[str]:
+    """The name of each picture's label file, without its suffix: ``a/b.jpg`` gives ``a/b``.
+
+    Raises:
+        DataError: two pictures that would share one label file.
+    """
+    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    if len(set(stems)) < len(stems):
+        seen: dict[str, str] = {}
+        for stem, name in zip(stems, names, strict=True):
+            if stem in seen:
+                raise DataError(
+                    "two pictures would share one label file",
+                    where=f"{stem}.*",
+                    got=f"{seen[stem]} and {name}",
+                    fix="rename one of them, or choose a format with one file for all (coco, csv)",
+                )
+            seen[stem] = name
+    return stems
