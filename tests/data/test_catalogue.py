@@ -11,7 +11,7 @@ from small_sets import small_dataset
 from tilth.data import importing
 from tilth.data.catalogue import Catalogue
 from tilth.data.dataset import Dataset
-from tilth.data.records import ReviewState, Source, Split, Transform
+from tilth.data.records import Geometry, ReviewState, Source, Split, TaskKind, Transform
 from tilth.errors import CatalogueError, DataError, EmptyDatasetError, SettingsError
 
 
@@ -91,6 +91,51 @@ def test_labels_that_a_file_no_longer_has_stay_and_are_counted(catalogue: Catalo
     report = catalogue.import_dataset(fewer)
     assert report.annotations_absent == 1
     assert len(catalogue.read().annotations) == 9
+
+
+def test_overwriting_takes_what_the_file_says_even_against_review(catalogue: Catalogue) -> None:
+    dataset = small_dataset()
+    catalogue.import_dataset(dataset, origin="ann")
+    catalogue.import_dataset(dataset, origin="bob")
+    ids = catalogue.read().annotations.id
+    rows = np.flatnonzero(np.isin(catalogue.read().media.id, [100, 110]))
+    catalogue.write_features("box", ["width"], "annotation", ids, np.ones((18, 1)))
+    catalogue.update_boxes(ids[:1], np.array([[5.0, 5.0, 9.0, 9.0]]))
+    fewer = dataset.take(rows).keep_annotations(np.arange(6) != 3)
+    report = catalogue.import_dataset(fewer, origin="ann", overwrite=True)
+    assert (report.annotations_removed, report.annotations_updated) == (1, 1)
+    assert (report.annotations_kept, report.annotations_absent) == (0, 0)
+    labels = catalogue.read().annotations
+    assert len(labels) == 17, "neither bob's labels nor those of other pictures are touched"
+    assert labels.boxes_xyxy[0].tolist() == dataset.annotations.boxes_xyxy[0].tolist()
+    assert labels.review_state[0] == ReviewState.UNREVIEWED
+    again = catalogue.import_dataset(dataset, origin="ann")
+    assert again.annotations_added == 1
+    new = np.setdiff1d(catalogue.read().annotations.id, labels.id)
+    assert catalogue.missing_features("box", new).tolist() == new.tolist(), "nothing inherited"
+
+
+@pytest.mark.parametrize(
+    ("geometry", "kind"),
+    [
+        (Geometry.LABEL, TaskKind.CLASSIFICATION),
+        (Geometry.BOX, TaskKind.OBJECT_DETECTION),
+        (Geometry.POLYGON, TaskKind.INSTANCE_SEGMENTATION),
+        (Geometry.RLE, TaskKind.SEGMENTATION),
+    ],
+)
+def test_a_task_is_of_the_kind_of_its_first_labels(
+    geometry: Geometry, kind: TaskKind, catalogue: Catalogue
+) -> None:
+    dataset = small_dataset()
+    labels = replace(
+        dataset.annotations,
+        geometry=np.full(9, geometry, np.uint8),
+        is_crowd=np.zeros(9, np.bool_),
+    )
+    catalogue.import_dataset(replace(dataset, annotations=labels), task="first")
+    catalogue.import_dataset(small_dataset(), task="named", kind=TaskKind.SEGMENTATION)
+    assert catalogue.task_kinds() == {"first": kind, "named": TaskKind.SEGMENTATION}
 
 
 def test_two_origins_in_one_task_are_two_sets_of_labels(catalogue: Catalogue) -> None:

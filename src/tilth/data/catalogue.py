@@ -25,7 +25,7 @@ from tilth.data.dataset import Dataset
 from tilth.data.features import Features, Owner
 from tilth.data.importing import ImportReport, SizeOf
 from tilth.data.migration import current_revision, upgrade
-from tilth.data.records import Source, Transform
+from tilth.data.records import Source, TaskKind, Transform
 from tilth.data.removal import Removal
 from tilth.data.splits import assign_splits
 from tilth.data.versions import Version
@@ -115,7 +115,9 @@ class Catalogue:
         *,
         task: str = "detection",
         origin: str = "",
+        kind: TaskKind | None = None,
         allow_duplicates: bool = True,
+        overwrite: bool = False,
         size_of: SizeOf | None = None,
         advance: Callable[[int], object] | None = None,
     ) -> ImportReport:
@@ -124,8 +126,11 @@ class Catalogue:
         Args:
             origin: a lasting name of the source of these labels, such as the label file's stem:
                 the same labels under another origin are other labels.
+            kind: of a task that is made now; otherwise what its labels are.
             allow_duplicates: whether labels that another origin has already (same medium,
                 category and box) are added again, or refused.
+            overwrite: labels of this origin on these media become what the file says, reviewed
+                or not; those that it no longer has are deleted.
             size_of: reads the size of a medium's file; with it, labels whose size the file
                 confirms correct the size that the catalogue has.
             advance: called with the number of annotations after each block.
@@ -139,10 +144,18 @@ class Catalogue:
                 dataset,
                 task=task,
                 origin=origin,
+                kind=kind,
                 allow_duplicates=allow_duplicates,
+                overwrite=overwrite,
                 size_of=size_of,
                 advance=advance,
             )
+
+    def task_kinds(self) -> dict[str, TaskKind]:
+        """The kind of every task, by name."""
+        query = sa.select(schema.tasks.c.name, schema.tasks.c.kind).order_by(schema.tasks.c.name)
+        with reading(self._engine) as connection:
+            return {name: TaskKind(kind) for name, kind in connection.execute(query)}
 
     def add_derived(
         self, dataset: Dataset, transforms: Sequence[Transform], *, task: str = "detection"

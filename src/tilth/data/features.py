@@ -23,6 +23,7 @@ from tilth.errors import DataError
 __all__ = [
     "Features",
     "Owner",
+    "forget_annotation_features",
     "forget_media_features",
     "missing_features",
     "read_features",
@@ -128,6 +129,16 @@ def forget_media_features(connection: Connection, media_ids: NDArray[np.int64]) 
                 table.delete().where(table.c.set_id.in_(of_owner) & table.c.owner_id.in_(owner_ids))
             ).rowcount
     return forgotten
+
+
+def forget_annotation_features(connection: Connection, annotation_ids: NDArray[np.int64]) -> None:
+    """Delete what was measured of annotations."""
+    table, sets = schema.features, schema.feature_sets
+    of_owner = sa.select(sets.c.id).where(sets.c.owner == "annotation")
+    for block in blocks_of_keys(np.asarray(annotation_ids).tolist()):
+        connection.execute(
+            table.delete().where(table.c.set_id.in_(of_owner) & table.c.owner_id.in_(block))
+        )
 
 
 def _find(connection: Connection, name: str) -> Any:

@@ -23,10 +23,10 @@ from tilth.data.duplicates import refuse_duplicates
 from tilth.data.features import forget_media_features
 from tilth.data.labels import incoming_labels, insert_labels, merge_labels
 from tilth.data.problems import LabelReport, Problem
-from tilth.data.records import Category, MediaKind, Split, TaskKind, Transform
+from tilth.data.records import Category, Geometry, MediaKind, Split, TaskKind, Transform
 from tilth.errors import DataError
 
-__all__ = ["ImportReport", "SizeOf", "import_dataset"]
+__all__ = ["ImportReport", "SizeOf", "import_dataset", "task_id_of", "task_kind_of"]
 
 SizeOf = Callable[[str], tuple[int, int] | None]
 """Width and height of a medium's file by its uri; None where it cannot be read."""
@@ -39,6 +39,7 @@ class ImportReport:
     Attributes:
         annotations_kept: reviewed or edited here, and different in the file: ours was kept.
         annotations_absent: in the catalogue from this origin, but no longer in the file: kept.
+        annotations_removed: the same when the file overwrites: deleted.
         problems: what else deserves a look.
     """
 
@@ -51,6 +52,7 @@ class ImportReport:
     annotations_unchanged: int
     annotations_kept: int
     annotations_absent: int
+    annotations_removed: int = 0
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -62,6 +64,7 @@ class ImportReport:
                 self.media_updated,
                 self.annotations_added,
                 self.annotations_updated,
+                self.annotations_removed,
             )
         )
 
@@ -72,7 +75,9 @@ def import_dataset(
     *,
     task: str,
     origin: str,
+    kind: TaskKind | None = None,
     allow_duplicates: bool = True,
+    overwrite: bool = False,
     size_of: SizeOf | None = None,
     parents: NDArray[np.int64] | None = None,
     transforms: Sequence[Transform] | None = None,
@@ -82,7 +87,9 @@ def import_dataset(
 
     Args:
         origin: the name of the source of labels within the task.
+        kind: of a task that is made now; otherwise what its labels are.
         allow_duplicates: whether labels that another origin has already may be added again.
+        overwrite: labels of this origin on these media become what the file says, reviewed or not.
         size_of: asked where labels and catalogue disagree on the size of a medium: with the file on
             their side the labels correct the catalogue.
         parents: int64 [n] catalogue ids, for derived media; otherwise ``dataset.media.parent_id``
@@ -94,8 +101,9 @@ def import_dataset(
         DataError: a parent is missing, or labels are there already and must not be twice.
     """
     problems = LabelReport(where=origin or task)
-    task_id = task_id_of(connection, task, create=True)
-    assert task_id is not None
+    task_id = task_id_of(connection, task)
+    if task_id is None:
+        task_id = _make_task(connection, task, task_kind_of(dataset) if kind is None else kind)
     category_ids = _match_categories(connection, task_id, dataset.categories, problems)
     media = _match_media(connection, dataset, parents, transforms, size_of, problems)
     _cover(connection, task_id, media.ids)
@@ -105,7 +113,9 @@ def import_dataset(
     if len(known) and not allow_duplicates:
         refuse_duplicates(connection, labels, origin_id, known)
     if len(known):
-        outcome = merge_labels(connection, labels, origin_id, known, advance=advance)
+        outcome = merge_labels(
+            connection, labels, origin_id, known, overwrite=overwrite, advance=advance
+        )
     else:
         outcome = insert_labels(connection, labels, origin_id, advance=advance)
     return ImportReport(
@@ -118,22 +128,40 @@ def import_dataset(
         annotations_unchanged=outcome.unchanged,
         annotations_kept=outcome.kept,
         annotations_absent=outcome.absent,
+        annotations_removed=outcome.removed,
         problems=problems.problems,
     )
 
 
-def task_id_of(connection: Connection, task: str, *, create: bool = False) -> int | None:
-    """The id of a task, made if asked for; None where it is missing."""
-    found = connection.execute(
+def task_id_of(connection: Connection, task: str) -> int | None:
+    """The id of a task, None where it is missing."""
+    return connection.execute(
         sa.select(schema.tasks.c.id).where(schema.tasks.c.name == task)
     ).scalar()
-    if found is not None or not create:
-        return found
+
+
+def task_kind_of(dataset: Dataset) -> TaskKind:
+    """What kind of task the labels are of: whole pictures, boxes, masks of classes or of objects.
+
+    Masks of which no picture has two of one class are taken for masks of classes.
+    """
+    labels = dataset.annotations
+    if len(labels) and (labels.geometry == Geometry.LABEL).all():
+        return TaskKind.CLASSIFICATION
+    shaped = np.isin(labels.geometry, (Geometry.POLYGON, Geometry.RLE))
+    if not shaped.any():
+        return TaskKind.OBJECT_DETECTION
+    keys = labels.media_index * len(dataset.categories) + labels.category_index
+    once = len(np.unique(keys)) == len(keys)
+    if once and (labels.geometry == Geometry.RLE).all() and not labels.is_crowd.any():
+        return TaskKind.SEGMENTATION
+    return TaskKind.INSTANCE_SEGMENTATION
+
+
+def _make_task(connection: Connection, name: str, kind: TaskKind) -> int:
     new = next_id(connection, schema.tasks)
     connection.execute(
-        schema.tasks.insert().values(
-            id=new, name=task, kind=int(TaskKind.OBJECT_DETECTION), description=""
-        )
+        schema.tasks.insert().values(id=new, name=name, kind=int(kind), description="")
     )
     return new
 

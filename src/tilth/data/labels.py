@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from tilth.data import schema
-from tilth.data.bulk import insert_columns, next_id, rows_where_in
+from tilth.data.bulk import blocks_of_keys, insert_columns, next_id, rows_where_in
 from tilth.data.dataset import Dataset
+from tilth.data.features import forget_annotation_features
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
 from tilth.data.records import ReviewState
@@ -50,6 +51,7 @@ class LabelOutcome:
     unchanged: int = 0
     kept: int = 0
     absent: int = 0
+    removed: int = 0
 
 
 def incoming_labels(
@@ -117,12 +119,15 @@ def merge_labels(
     origin_id: int,
     known_media: NDArray[np.int64],
     *,
+    overwrite: bool = False,
     advance: Callable[[int], object] | None = None,
 ) -> LabelOutcome:
     """Insert what is new, update what changed, keep what was reviewed here.
 
     Args:
         known_media: catalogue ids of the media that were there before.
+        overwrite: what was reviewed here is changed as well, and what the file no longer has of
+            these media is deleted.
     """
     stored = _stored(connection, origin_id, np.unique(known_media))
     at = {
@@ -136,17 +141,21 @@ def merge_labels(
     new, old = np.flatnonzero(match < 0), np.flatnonzero(match >= 0)
     differs = _differs(_take(labels, old), _take(stored, match[old]))
     reviewed = stored["review_state"][match[old]] != ReviewState.UNREVIEWED
-    changed = old[differs & ~reviewed]
+    changed = old[differs] if overwrite else old[differs & ~reviewed]
     if len(changed):
         _update(connection, stored["id"][match[changed]], _take(labels, changed))
+    absent = np.setdiff1d(stored["id"], stored["id"][match[old]])
+    if overwrite:
+        _delete(connection, absent)
     fresh = _take(labels, new)
     inserted = insert_labels(connection, fresh, origin_id, advance=advance)
     return LabelOutcome(
         added=inserted.added,
         updated=len(changed),
         unchanged=int((~differs).sum()),
-        kept=int((differs & reviewed).sum()),
-        absent=len(stored["id"]) - len(old),
+        kept=int((differs & reviewed).sum()) if not overwrite else 0,
+        absent=len(absent) if not overwrite else 0,
+        removed=len(absent) if overwrite else 0,
     )
 
 
@@ -248,6 +257,12 @@ def _update(connection: Connection, ids: NDArray[np.int64], labels: Columns) -> 
             for key, row in zip(ids.tolist(), zip(*columns, strict=True), strict=True)
         ],
     )
+
+
+def _delete(connection: Connection, ids: NDArray[np.int64]) -> None:
+    forget_annotation_features(connection, ids)  # an id may be given again
+    for block in blocks_of_keys(ids.tolist()):
+        connection.execute(schema.annotations.delete().where(schema.annotations.c.id.in_(block)))
 
 
 def _take(columns: Columns, rows: NDArray[np.int64]) -> Columns:
