@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tilth.curate.image_metrics import IMAGE_METRIC_NAMES, image_metrics
 from tilth.curate.measure import BOX_FEATURE_SET, IMAGE_FEATURE_SET, measure
 from tilth.data.images import content_hash, read_image, write_jpeg
 from tilth.data.project import Project
+from tilth.data.records import Geometry
 from tilth.errors import DataError, MediaError, StorageError
 
 
@@ -213,6 +215,7 @@ from pathlib import Path
 from tilth.curate import measure as module
 from tilth.curate.executors import InlineExecutor
 from tilth.data.project import Project
+from tilth.data.records import Geometry
 
 module.BATCH_PICTURES = 2
 original = module.decode_image
@@ -271,3 +274,23 @@ def test_a_picture_of_another_size_than_its_labels_is_named_and_left_out(tmp_pat
     ]
     assert report.errors[0].where == str(project.media_path(uri))
     assert (report.pictures, report.boxes) == (1, 1)
+
+
+def test_labels_of_whole_pictures_have_no_box_to_measure(tmp_path: Path) -> None:
+    plain = project_of(tmp_path / "plain", [2, 1])
+    measure(plain, progress=False)
+    mixed = project_of(tmp_path / "mixed", [2, 1])
+    dataset = mixed.catalogue.read()
+    rows = dataset.take(np.array([0, 1])).annotations
+    whole = replace(
+        rows,
+        id=rows.id + 100,
+        geometry=np.full(3, Geometry.LABEL, np.uint8),
+        boxes_xyxy=np.tile([0.0, 0.0, WIDTH, HEIGHT], (3, 1)),
+    )
+    labelled = replace(dataset, annotations=whole)
+    assert mixed.catalogue.import_dataset(labelled, origin="tags").annotations_added == 3
+    report = measure(mixed, progress=False)
+    assert report.boxes == 3
+    np.testing.assert_array_equal(stored(mixed)[1], stored(plain)[1])
+    assert measure(mixed, progress=False).pictures == 0, "nothing is left to measure"

@@ -23,6 +23,7 @@ from tilth.curate.image_metrics import IMAGE_METRIC_NAMES, image_metrics
 from tilth.data.dataset import Dataset
 from tilth.data.images import content_hash, decode_image, expect_size
 from tilth.data.project import Project
+from tilth.data.records import Geometry
 from tilth.errors import DataError, MediaError, TilthError
 
 __all__ = ["BOX_FEATURE_SET", "IMAGE_FEATURE_SET", "MeasureReport", "measure"]
@@ -124,8 +125,11 @@ def _unmeasured(project: Project, dataset: Dataset) -> tuple[list[_Picture], lis
     without_metrics = np.isin(
         media.id, project.catalogue.missing_features(IMAGE_FEATURE_SET, media.id)
     )
+    boxed_rows = np.flatnonzero(annotations.geometry != Geometry.LABEL)
+    offsets = np.searchsorted(annotations.media_index[boxed_rows], np.arange(len(media) + 1))
     without_boxes = np.isin(
-        annotations.id, project.catalogue.missing_features(BOX_FEATURE_SET, annotations.id)
+        annotations.id,
+        project.catalogue.missing_features(BOX_FEATURE_SET, annotations.id[boxed_rows]),
     )
     # Overlap looks at neighbours: one box to measure means all boxes of its picture.
     has_boxes_to_do = np.bincount(
@@ -134,7 +138,9 @@ def _unmeasured(project: Project, dataset: Dataset) -> tuple[list[_Picture], lis
     todo: list[_Picture] = []
     errors: list[TilthError] = []
     for row in np.flatnonzero(without_metrics | has_boxes_to_do).tolist():
-        own = dataset.rows_of(row) if has_boxes_to_do[row] else slice(0, 0)
+        own = (
+            boxed_rows[offsets[row] : offsets[row + 1]] if has_boxes_to_do[row] else boxed_rows[:0]
+        )
         try:
             path = _path_of(project, media.uri[row])
         except MediaError as error:
@@ -155,7 +161,8 @@ def _unmeasured(project: Project, dataset: Dataset) -> tuple[list[_Picture], lis
 
 def _path_of(project: Project, uri: str) -> Path:
     # `media_path` asks the catalogue whether it knows an absolute path; this one comes from there.
-    return Path(uri) if uri.startswith("/") else project.media_path(uri)
+    is_file = uri.startswith("/") and "#" not in uri  # a frame is taken out of its video first
+    return Path(uri) if is_file else project.media_path(uri)
 
 
 def _measure_batch(pictures: list[_Picture]) -> _Batch:
