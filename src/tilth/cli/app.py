@@ -28,7 +28,9 @@ __all__ = ["VERBS", "VerbGroup", "app", "main"]
 VERBS: dict[str, tuple[str, str]] = {
     "init": ("tilth.cli.init", "Make a project in a folder."),
     "import": ("tilth.cli.import_", "Bring labelled pictures into the catalogue."),
-    "formats": ("tilth.cli.formats", "List the label formats that can be read and written."),
+    "formats": ("tilth.cli.formats", "List the label formats, and what each can carry."),
+    "check": ("tilth.cli.check", "List every problem of labels and their pictures."),
+    "convert": ("tilth.cli.convert", "Turn labels from one format into another."),
     "info": ("tilth.cli.info", "Show what the project holds."),
     "split": ("tilth.cli.split", "Divide the pictures into train, val and test."),
     "metrics": ("tilth.cli.metrics", "Measure every picture and box that is not measured yet."),
@@ -165,7 +167,7 @@ def _print(ended: Outcome | TilthError | int, *, as_json: bool) -> int:
         print_document(ended.document)
     else:
         ended.show()
-    return 0
+    return ended.exit_code
 
 
 def _interruption() -> TilthError:

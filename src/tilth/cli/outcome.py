@@ -40,10 +40,12 @@ class Outcome:
     Attributes:
         document: plain values, printed under ``--json``.
         show: prints the same for people; called only when it is wanted.
+        exit_code: of a verb that did its work and found fault.
     """
 
     document: dict[str, Any]
     show: Callable[[], None]
+    exit_code: int = 0
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:

@@ -72,7 +72,9 @@ class LabelReport:
             for (kind, action), examples in self._counts.items()
         )
 
-    def raise_if_any(self) -> None:
+    def raise_if_any(
+        self, *, fix: str = "correct the label file, or import without --strict"
+    ) -> None:
         """Raise for the first problem: what ``strict`` means.
 
         Raises:
@@ -82,7 +84,7 @@ class LabelReport:
             raise LabelError(
                 f"{problem.count} x {problem.kind}",
                 where=f"{self.where}: {'; '.join(problem.examples)}",
-                fix="correct the label file, or import without --strict",
+                fix=fix,
             )
 
     def __str__(self) -> str:
