@@ -41,9 +41,10 @@ bench: $(TEST_READY) $(PEERS_READY)  ## run every benchmark beside its peers, th
 evidence: $(TEST_READY)  ## list every claim with goal, value and spread; write docs/evidence.md
 	$(BIN)/python benchmarks/evidence.py
 
-docs: $(TEST_READY)  ## write the generated pages: command line, papers, evidence
+docs: $(TEST_READY)  ## write the generated pages: command line, formats, papers, evidence
 	$(BIN)/python -m tilth.cli.reference docs/reference/cli.md
 	$(BIN)/python docs/papers.py
+	$(BIN)/python docs/label_formats.py
 	$(BIN)/python benchmarks/evidence.py
 
 clean:  ## remove everything that the verbs above have made
