@@ -54,3 +54,14 @@ def test_half_precision_maps_are_decoded_in_float32():
 def test_a_wild_step_stays_finite():
     decoded = decode_map(torch.full((1, 6, 1, 1), 1e4), [(459, 401)], stride=32, grid_scale=1.0)
     assert decoded.boxes_xyxy.isfinite().all()
+
+
+def test_an_activated_map_is_read_as_shares():
+    """Scaled-YOLOv4: x = 2 t - 0.5 cells, w = (2 t)² anchors, scores as they are."""
+    raw = torch.tensor([0.5, 0.75, 0.5, 1.0, 0.25, 0.9]).view(1, 6, 1, 1)
+    decoded = decode_map(raw, ((10, 20),), stride=8, grid_scale=2.0, is_activated=True)
+    width, height, x, y = 10.0, 80.0, 0.5 * 8, 1.0 * 8
+    expected = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+    assert decoded.boxes_xyxy.flatten().tolist() == pytest.approx(expected)
+    assert decoded.objectness_logits.sigmoid().item() == pytest.approx(0.25)
+    assert decoded.class_logits.sigmoid().item() == pytest.approx(0.9)

@@ -25,6 +25,7 @@ __all__ = ["Anchors", "DecodedMap", "decode_map"]
 Anchors = Sequence[Sequence[float | int]]
 
 MAX_LOG_SCALE = 8.0
+PROBABILITY_EPS = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +49,32 @@ def decode_map(
     *,
     stride: int,
     grid_scale: float,
+    is_activated: bool = False,
 ) -> DecodedMap:
-    """Boxes and logits of one head, in float32 whatever the map's precision."""
+    """Boxes and logits of one head, in float32 whatever the map's precision.
+
+    Args:
+        is_activated: the map went through a sigmoid already, and sizes are (2 t)² anchors
+            (Scaled-YOLOv4; Darknet's new_coords).
+    """
     height, width = raw_map.shape[-2:]
     raw = raw_map.float().unflatten(1, (len(anchors), -1)).movedim(2, -1)
     columns = torch.arange(width, device=raw.device, dtype=torch.float32)
     rows = torch.arange(height, device=raw.device, dtype=torch.float32)
     cells = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
-    offset = grid_scale * raw[..., 0:2].sigmoid() - (grid_scale - 1) / 2  # section 3.4
+    place = raw[..., 0:2] if is_activated else raw[..., 0:2].sigmoid()
+    offset = grid_scale * place - (grid_scale - 1) / 2  # section 3.4
     centre = (cells + offset) * stride
     anchor_sizes = raw.new_tensor([list(pair) for pair in anchors])[:, None, None, :]
-    half = anchor_sizes * raw[..., 2:4].clamp(max=MAX_LOG_SCALE).exp() / 2  # section 2.1
+    if is_activated:
+        factors = (2 * raw[..., 2:4]).square()
+        logits = torch.logit(raw[..., 4:], eps=PROBABILITY_EPS)
+    else:
+        factors = raw[..., 2:4].clamp(max=MAX_LOG_SCALE).exp()
+        logits = raw[..., 4:]
+    half = anchor_sizes * factors / 2  # section 2.1
     return DecodedMap(
         boxes_xyxy=torch.cat([centre - half, centre + half], dim=-1),
-        objectness_logits=raw[..., 4],
-        class_logits=raw[..., 5:],
+        objectness_logits=logits[..., 0],
+        class_logits=logits[..., 1:],
     )
