@@ -1,0 +1,77 @@
+"""Sizes of many pictures from their headers: JPEG and PNG by a look at the bytes, others by Pillow.
+
+A tenth of the time that Pillow takes for each (it sets up a decoder), so that a hundred thousand
+pictures are a matter of seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tilth.data.formats._media_names import is_url
+from tilth.data.images import MAX_PIXELS, read_size
+from tilth.data.problems import LabelReport
+from tilth.errors import MediaError
+
+__all__ = ["picture_sizes"]
+
+_THREADS = 4
+_HEAD_BYTES = 4096  # enough for most JPEGs without an embedded preview
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_JPEG = b"\xff\xd8"
+# Start of frame, in all the codings that a decoder may meet (ITU T.81, table B.1).
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def picture_sizes(
+    uris: Sequence[str], report: LabelReport
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Width and height (int32 [n], pixels) of local pictures; 0 and reported where not readable."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sizes = list(pool.map(_size_or_none, uris, chunksize=256))
+    missing = [uri for uri, size in zip(uris, sizes, strict=True) if size is None]
+    report.add("picture whose size cannot be read", "kept without a size", missing)
+    found = np.array([size or (0, 0) for size in sizes], dtype=np.int32).reshape(-1, 2)
+    return found[:, 0].copy(), found[:, 1].copy()
+
+
+def _size_or_none(uri: str) -> tuple[int, int] | None:
+    if is_url(uri):
+        return None
+    try:
+        handle = os.open(uri, os.O_RDONLY)
+    except (OSError, ValueError):
+        return None
+    try:
+        head = os.read(handle, _HEAD_BYTES)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    size = _header_size(head)
+    if size is not None and 0 < size[0] * size[1] <= MAX_PIXELS:
+        return size
+    try:
+        return read_size(Path(uri))
+    except MediaError:
+        return None
+
+
+def _header_size(head: bytes) -> tuple[int, int] | None:
+    """Of a PNG or JPEG whose frame header lies in its first bytes."""
+    if head.startswith(_PNG):
+        return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    at = 2 if head.startswith(_JPEG) else len(head)
+    while at + 9 <= len(head) and head[at] == 0xFF:
+        marker = head[at + 1]
+        if marker in _START_OF_FRAME:
+            height = int.from_bytes(head[at + 5 : at + 7], "big")
+            return int.from_bytes(head[at + 7 : at + 9], "big"), height
+        at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    return None
