@@ -28,6 +28,7 @@ __all__ = ["FORMATS", "load_format"]
 FORMATS: dict[str, str] = {
     "coco": "tilth.data.formats.coco",
     "csv": "tilth.data.formats.csv",
+    "yolo_keras": "tilth.data.formats.yolo_keras",
 }
 
 
