@@ -325,6 +325,21 @@ class Catalogue:
             query = sa.select(table.c.id).where(table.c.uri == uri)
             return connection.execute(query).first() is not None
 
+    def has_frames_of(self, uri: str) -> bool:
+        """Whether a frame of this video is recorded."""
+        table = schema.media
+        with reading(self._engine) as connection:
+            frames = table.c.uri.startswith(f"{uri}#", autoescape=True)
+            query = sa.select(table.c.id).where(frames & (table.c.uri > uri)).limit(1)
+            return connection.execute(query).first() is not None
+
+    def content_hash_of(self, uri: str) -> str | None:
+        """The hash of a medium's bytes; None of one that nobody has read, or that is unknown."""
+        table = schema.media
+        with reading(self._engine) as connection:
+            query = sa.select(table.c.content_hash).where(table.c.uri == uri)
+            return connection.execute(query).scalar()
+
     def record_run(
         self, name: str, digest: str, settings: Mapping[str, Any], results: Mapping[str, Any]
     ) -> None:

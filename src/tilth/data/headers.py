@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tilth.data.dataset import Dataset
-from tilth.data.images import content_hash, decode_image, read_bytes, read_size
+from tilth.data.images import content_hash, decode_image, read_bytes
 from tilth.data.problems import LabelReport, Problem
 from tilth.errors import MediaError
 
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["fill_sizes", "verify_media"]
 
 MediaPath = Callable[[str], Path]
+SizeOfMedium = Callable[[str], tuple[int, int]]
 
 
-def fill_sizes(dataset: Dataset, media_path: MediaPath) -> tuple[Dataset, tuple[Problem, ...]]:
+def fill_sizes(dataset: Dataset, size_of: SizeOfMedium) -> tuple[Dataset, tuple[Problem, ...]]:
     """Read the headers of the media whose size is not known, and of no other.
+
+    Args:
+        size_of: width and height of a medium, by its uri.
 
     Returns:
         The data set with its sizes, and the media that could not be read (their size stays 0).
@@ -36,7 +40,7 @@ def fill_sizes(dataset: Dataset, media_path: MediaPath) -> tuple[Dataset, tuple[
     unreadable = LabelReport(where="headers")
     for row in rows.tolist():
         try:
-            width[row], height[row] = read_size(media_path(media.uri[row]))
+            width[row], height[row] = size_of(media.uri[row])
         except MediaError as error:
             unreadable.add("picture that cannot be read", "kept without a size", [str(error)])
     filled = replace(dataset, media=replace(media, width=width, height=height))

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tilth.data.problems import LabelReport, Problem
-from tilth.errors import MediaError, PathEscapeError
+from tilth.data.storage import is_url
+from tilth.data.video import split_frame
+from tilth.errors import PathEscapeError
 
 __all__ = ["Presence", "find_files"]
 
@@ -46,14 +48,15 @@ def find_files(uris: Sequence[str], media_path: Callable[[str], Path]) -> Presen
             links: resolving every path would cost twenty times as much.
     """
     missing, outside = [], []
-    folders: dict[str, Path | PathEscapeError | None] = {}
+    folders: dict[str, Path | PathEscapeError] = {}
     for row, uri in enumerate(uris):
+        uri = split_frame(uri)[0]
+        if is_url(uri):
+            continue
         parent, _, name = uri.rpartition("/")
         if parent not in folders:
             folders[parent] = _folder(parent, uri, media_path)
         folder = folders[parent]
-        if folder is None:
-            continue
         try:
             if isinstance(folder, PathEscapeError):
                 raise folder
@@ -67,15 +70,11 @@ def find_files(uris: Sequence[str], media_path: Callable[[str], Path]) -> Presen
     return Presence(missing=tuple(missing), outside=tuple(outside))
 
 
-def _folder(
-    parent: str, uri: str, media_path: Callable[[str], Path]
-) -> Path | PathEscapeError | None:
-    """The folder of a medium; None at a URL; the error where a link leads out of the project."""
+def _folder(parent: str, uri: str, media_path: Callable[[str], Path]) -> Path | PathEscapeError:
+    """The folder of a medium; the error where a link leads out of the project."""
     if uri.startswith("/"):
         return Path(parent or "/")  # outside the project, where links may lead anywhere
     try:
         return media_path(parent or ".")
     except PathEscapeError as error:
         return error
-    except MediaError:
-        return None

@@ -1,14 +1,16 @@
 """A project: a folder with `tilth.toml`, the catalogue `tilth.db`, and `runs/`.
 
 Media stay where they are. Inside the project they are known by a relative path, outside by the
-absolute path that was recorded when they were imported, elsewhere by a URL.
+absolute path that was recorded when they were imported, elsewhere by a URL. Remote files and frames
+of videos are read through a cache in the project, ``.tilth/cache``.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +21,13 @@ from tilth.data.dataset import Dataset
 from tilth.data.headers import fill_sizes, verify_media
 from tilth.data.images import read_size
 from tilth.data.importing import ImportReport
+from tilth.data.media_cache import MediaCache
+from tilth.data.media_source import MediaSource, is_plain
 from tilth.data.presence import find_files
+from tilth.data.problems import LabelReport, Problem
+from tilth.data.records import TaskKind
+from tilth.data.storage import FetchSettings, is_url
+from tilth.data.video import split_frame
 from tilth.errors import CatalogueError, MediaError, PathEscapeError, SettingsError
 
 __all__ = ["CatalogueSettings", "Project", "ProjectSettings"]
@@ -28,8 +36,10 @@ SETTINGS_FILE = "tilth.toml"
 DATABASE_FILE = "tilth.db"
 RUNS_FOLDER = "runs"
 
+CACHE_FOLDER = ".tilth/cache"
+
 _WINDOWS_DRIVE = re.compile(r"^[A-Za-z]:")
-_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_FETCHERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +55,7 @@ class ProjectSettings:
 
     name: str = ""
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
+    media: FetchSettings = field(default_factory=FetchSettings)
 
 
 class Project:
@@ -62,6 +73,8 @@ class Project:
         self.settings = settings
         self.catalogue = catalogue
         self.runs = root / RUNS_FOLDER
+        cache = MediaCache(root / CACHE_FOLDER, int(settings.media.cache_gb * 2**30))
+        self._source = MediaSource(cache, settings.media, catalogue.content_hash_of)
 
     @classmethod
     def init(cls, root: Path, *, database_url: str | None = None) -> Project:
@@ -116,23 +129,49 @@ class Project:
         """The file of a medium.
 
         Args:
-            uri: as the catalogue has it: relative to the project, or absolute as imported.
+            uri: as the catalogue has it: relative to the project, absolute as imported, or a URL;
+                with ``#frame=12`` a frame of a video. What is no file of its own is fetched, or
+                taken out of its video, and kept in the project's cache.
 
         Raises:
             PathEscapeError: a relative path that leaves the project, or an absolute one that was
                 never imported.
-            MediaError: a URL; remote media cannot be read yet.
+            MediaError: a remote file or a frame that cannot be had.
         """
-        if _URL.match(uri):
-            raise MediaError(
-                "media at a URL are recorded, but cannot be read yet",
-                where=uri,
-                fix="copy them to a disk and import again with --images FOLDER",
-            )
+        return self._local_file(uri) if is_plain(uri) else self._source.local(uri, self._local_file)
+
+    def prefetch(
+        self, uris: Iterable[str], *, advance: Callable[[int], object] | None = None
+    ) -> tuple[Problem, ...]:
+        """Fetch remote media, several at a time; those that cannot be had are reported.
+
+        Args:
+            advance: called with the number of files after each.
+        """
+        remote = list(dict.fromkeys(split_frame(uri)[0] for uri in uris if is_url(uri)))
+        report = LabelReport(where="media")
+
+        def get(url: str) -> MediaError | None:
+            try:
+                self._source.local(url, self._local_file)
+            except MediaError as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(_FETCHERS) as pool:
+            for error in pool.map(get, remote):
+                if error is not None:
+                    report.add("remote file that cannot be had", "kept, not read", [str(error)])
+                if advance is not None:
+                    advance(1)
+        return report.problems
+
+    def _local_file(self, uri: str) -> Path:
+        """The file of a uri that is a path."""
         if not uri or "\0" in uri:
             raise PathEscapeError("not a path", got=repr(uri))
         if uri.startswith("/"):
-            if not self.catalogue.has_media(uri):
+            if not self.catalogue.has_media(uri) and not self.catalogue.has_frames_of(uri):
                 raise PathEscapeError(
                     "an absolute path that was never imported", where=uri, fix="tilth import"
                 )
@@ -156,7 +195,9 @@ class Project:
         *,
         task: str = "detection",
         origin: str = "",
+        kind: TaskKind | None = None,
         allow_duplicates: bool = True,
+        overwrite: bool = False,
         verify: bool = False,
         advance: Callable[[int], object] | None = None,
     ) -> ImportReport:
@@ -179,12 +220,14 @@ class Project:
             )
             if width > 0 and height > 0  # the headers of the others are read anyway
         ]
-        dataset, unreadable = fill_sizes(dataset, self._imported_path)
+        dataset, unreadable = fill_sizes(dataset, self._imported_size)
         report = self.catalogue.import_dataset(
             dataset,
             task=task,
             origin=origin,
+            kind=kind,
             allow_duplicates=allow_duplicates,
+            overwrite=overwrite,
             size_of=self._size_of,
             advance=advance,
         )
@@ -192,7 +235,7 @@ class Project:
         if verify:
             problems += verify_media(dataset, self._imported_path, self.catalogue, task)
         else:
-            problems += find_files(sized, self._imported_path).problems(sized)
+            problems += find_files(sized, self._imported_file).problems(sized)
         return replace(report, problems=tuple(problems))
 
     def relative_uri(self, uri: str) -> str:
@@ -205,11 +248,22 @@ class Project:
 
     def _imported_path(self, uri: str) -> Path:
         """As `media_path`, for an absolute path that the caller is about to import."""
-        return Path(uri) if uri.startswith("/") else self.media_path(uri)
+        if is_plain(uri):
+            return self._imported_file(uri)
+        return self._source.local(uri, self._imported_file)
+
+    def _imported_file(self, uri: str) -> Path:
+        return Path(uri) if uri.startswith("/") else self._local_file(uri)
+
+    def _imported_size(self, uri: str) -> tuple[int, int]:
+        """Width and height from the header of a picture, or of a frame's video."""
+        if split_frame(uri)[1] is not None:
+            return self._source.frame_size(uri, self._imported_file)
+        return read_size(self._imported_path(uri))
 
     def _size_of(self, uri: str) -> tuple[int, int] | None:
         try:
-            return read_size(self._imported_path(uri))
+            return self._imported_size(uri)
         except MediaError:
             return None
 

@@ -3,7 +3,7 @@
 The part that a picture falls into depends on its own name (or its group's) and the seed, on nothing
 else: adding pictures never moves one that was assigned before. The name is the path seen from the
 project, so that project and pictures moved together divide as before. The shares are met in
-expectation.
+expectation. All frames of a video fall into one part.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tilth.data import schema
 from tilth.data.bulk import rows_where_in
 from tilth.data.dataset import Dataset
 from tilth.data.records import Split
+from tilth.data.video import split_frame
 from tilth.errors import DataError, SettingsError
 from tilth.seeding import derive_seed
 
@@ -70,9 +71,11 @@ def split_by_parent(
 
 
 def _names(uris: Sequence[str], root: Path | None) -> Sequence[str]:
+    """Names to draw by: all frames of a video have one, so that they stay together."""
+    names = [split_frame(uri)[0] for uri in uris]
     if root is None:
-        return uris
-    return [os.path.relpath(uri, root) if os.path.isabs(uri) else uri for uri in uris]
+        return names
+    return [os.path.relpath(name, root) if os.path.isabs(name) else name for name in names]
 
 
 def assign_splits(
