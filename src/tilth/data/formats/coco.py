@@ -25,6 +25,7 @@ from tilth.data import rle
 from tilth.data.atomic import atomic_writer
 from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
 from tilth.data.formats._coco_records import Image, label_columns, read_records
+from tilth.data.formats._columns import report_rows
 from tilth.data.formats._fit import fit
 from tilth.data.formats._media_names import media_uri
 from tilth.data.holds import Holds
@@ -216,8 +217,7 @@ def _first_of_each(ids: NDArray[np.int64], kind: str, report: LabelReport) -> ND
 def _report_rows(
     report: LabelReport, kind: str, action: str, ids: NDArray[np.int64], bad: NDArray[np.bool_]
 ) -> None:
-    examples = [str(key) for key in ids[np.flatnonzero(bad)[:5]].tolist()]
-    report.add(kind, action, examples, count=int(bad.sum()))
+    report_rows(report, kind, action, bad, lambda row: str(ids[row]))
 
 
 def _annotations(
