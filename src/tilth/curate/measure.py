@@ -137,7 +137,9 @@ def _unmeasured(project: Project, dataset: Dataset) -> tuple[list[_Picture], lis
     ).astype(bool)
     todo: list[_Picture] = []
     errors: list[TilthError] = []
-    for row in np.flatnonzero(without_metrics | has_boxes_to_do).tolist():
+    rows = np.flatnonzero(without_metrics | has_boxes_to_do).tolist()
+    project.prefetch(media.uri[row] for row in rows)  # what it misses is an error of its picture
+    for row in rows:
         own = (
             boxed_rows[offsets[row] : offsets[row + 1]] if has_boxes_to_do[row] else boxed_rows[:0]
         )
