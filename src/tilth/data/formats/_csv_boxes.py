@@ -7,10 +7,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tilth.data.dataset import Dataset
+from tilth.data.formats._columns import report_rows
 from tilth.data.formats._csv_conventions import Corners
+from tilth.data.problems import LabelReport
+from tilth.data.records import Geometry
 from tilth.errors import LabelError
 
-__all__ = ["Origin", "Units", "complete", "corners_of", "origin_of", "units_of"]
+__all__ = ["Origin", "Units", "complete", "corners_of", "only_sized", "origin_of", "units_of"]
 
 Units = Literal["pixels", "normalised"]
 Origin = Literal["zero", "voc1"]
@@ -21,9 +25,10 @@ _SURELY_PIXELS = 2
 
 def complete(empty: NDArray[np.bool_], corners: Corners) -> NDArray[np.bool_]:
     """bool [n]: rows whose cells (``empty``: bool [n, k]) suffice for a box."""
-    if corners == "vertices":
-        return ~empty[:, _OPPOSITE].any(axis=1)
-    return ~empty.any(axis=1) & (empty.shape[1] == 4)
+    if corners == "none":
+        return np.zeros(len(empty), dtype=np.bool_)
+    needed = empty[:, _OPPOSITE] if corners == "vertices" else empty
+    return ~needed.any(axis=1)
 
 
 def corners_of(values: NDArray[np.float64], corners: Corners) -> NDArray[np.float64]:
@@ -84,3 +89,16 @@ def origin_of(
         evidence = f"whole numbers from {boxes.min():g} on, {touches} boxes end at width or height"
         return "voc1", f"origin: 1-based with the last pixel inside, as in Pascal VOC ({evidence})"
     return "zero", "origin: pixel edges counted from 0"
+
+
+def only_sized(dataset: Dataset, report: LabelReport) -> Dataset:
+    """Without the boxes of pictures whose size is not known: they have no shares of it."""
+    labels, media = dataset.annotations, dataset.media
+    unsized = ((media.width <= 0) | (media.height <= 0))[labels.media_index]
+    unsized &= labels.geometry != Geometry.LABEL
+
+    def place(row: int) -> str:
+        return f"label {labels.id[row]}"
+
+    report_rows(report, "box in a picture of unknown size", "left out", unsized, place)
+    return dataset.keep_annotations(~unsized) if unsized.any() else dataset

@@ -31,7 +31,7 @@ from tilth.data.atomic import atomic_writer
 from tilth.data.dataset import Dataset
 from tilth.data.formats import _csv_conventions as conventions
 from tilth.data.formats._class_list import classes_csv
-from tilth.data.formats._columns import report_rows
+from tilth.data.formats._csv_boxes import only_sized
 from tilth.data.formats._csv_conventions import IMAGE_ROW, Convention, Dialect
 from tilth.data.formats._csv_labels import LabelTable, dataset_of
 from tilth.data.formats._csv_lines import Cells, json_cells, numbers, texts, write_rows
@@ -203,7 +203,7 @@ def adapt(
             fix="rename the class, or write another dialect",
         )
     if _is_normalised(options):
-        fitted = _with_sizes(fitted, report)
+        fitted = only_sized(fitted, report)
     report.num_media, report.num_annotations = len(fitted.media), len(fitted.annotations)
     return fitted, report
 
@@ -279,18 +279,6 @@ def _is_normalised(options: WriteOptions) -> bool:
     if options.dialect == "tfod":
         return options.coordinates == "normalised"
     return options.dialect == "automl"
-
-
-def _with_sizes(dataset: Dataset, report: LabelReport) -> Dataset:
-    """Only the labels of pictures whose size is known: the others have no shares."""
-    labels, media = dataset.annotations, dataset.media
-    unsized = ((media.width <= 0) | (media.height <= 0))[labels.media_index]
-
-    def place(row: int) -> str:
-        return f"label {labels.id[row]}"
-
-    report_rows(report, "label in a picture of unknown size", "left out", unsized, place)
-    return dataset.keep_annotations(~unsized) if unsized.any() else dataset
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
