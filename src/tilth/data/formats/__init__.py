@@ -28,8 +28,8 @@ __all__ = ["FORMATS", "load_format"]
 FORMATS: dict[str, str] = {
     "coco": "tilth.data.formats.coco",
     "csv": "tilth.data.formats.csv",
-    "openimages_csv": "tilth.data.formats.openimages_csv",
     "kitti": "tilth.data.formats.kitti",
+    "openimages_csv": "tilth.data.formats.openimages_csv",
     "yolo_keras": "tilth.data.formats.yolo_keras",
 }
 

@@ -28,7 +28,7 @@ def complete(empty: NDArray[np.bool_], corners: Corners) -> NDArray[np.bool_]:
     if corners == "none":
         return np.zeros(len(empty), dtype=np.bool_)
     needed = empty[:, _OPPOSITE] if corners == "vertices" else empty
-    return ~needed.any(axis=1)
+    return np.logical_not(needed.any(axis=1))
 
 
 def corners_of(values: NDArray[np.float64], corners: Corners) -> NDArray[np.float64]:
