@@ -30,6 +30,7 @@ FORMATS: dict[str, str] = {
     "csv": "tilth.data.formats.csv",
     "kitti": "tilth.data.formats.kitti",
     "openimages_csv": "tilth.data.formats.openimages_csv",
+    "yolo_darknet": "tilth.data.formats.yolo_darknet",
     "yolo_keras": "tilth.data.formats.yolo_keras",
 }
 
