@@ -127,5 +127,6 @@ def classes_text(categories: Sequence[Category]) -> bytes:
 def classes_csv(categories: Sequence[Category]) -> bytes:
     """``name,number`` rows."""
     stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="\n").writerows((c.name, c.origin_id) for c in categories)
+    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerows((category.name, category.origin_id) for category in categories)
     return stream.getvalue().encode()

@@ -211,7 +211,7 @@ def _retinanet(records: Sequence[Sequence[str]]) -> Convention | None:
     rows = [row for row in records if len(row) == 6]
     if len(rows) * 2 <= len(records) or not _are_numbers([row[1:5] for row in rows]):
         return None
-    if any(not row[0] or _NUMBER.fullmatch(row[0]) for row in rows):
+    if not _are_names([row[0] for row in rows]):
         return None
     return _without_header("retinanet", {"path": 0, "class": 5}, "xyxy", (1, 2, 3, 4), 6, "pixels")
 
@@ -237,7 +237,7 @@ def _makesense(records: Sequence[Sequence[str]]) -> Convention | None:
     rows = [row for row in records if len(row) == 8]
     if len(rows) * 2 <= len(records) or not _are_numbers([[*row[1:5], *row[6:]] for row in rows]):
         return None
-    if any(not row[5] or _NUMBER.fullmatch(row[5]) for row in rows):
+    if not _are_names([row[5] for row in rows]):
         return None
     roles = {"class": 0, "path": 5, "width": 6, "height": 7}
     return _without_header("makesense", roles, "xywh", (1, 2, 3, 4), 8, "pixels")
@@ -270,3 +270,9 @@ def _are_numbers(rows: Sequence[Sequence[str]]) -> bool:
     filled = [[cell for cell in row if cell.strip()] for row in rows]
     fits = [[_NUMBER.fullmatch(cell) is not None for cell in row] for row in filled]
     return all(fits[0]) and sum(map(sum, fits)) * 2 >= sum(map(len, fits))
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Whether the first cell and most others are neither empty nor numbers."""
+    fits = [bool(cell) and _NUMBER.fullmatch(cell) is None for cell in cells]
+    return fits[0] and sum(fits) * 2 >= len(fits)

@@ -40,17 +40,14 @@ def without_apostrophe(cell: str) -> str:
     return cell[1:] if _APOSTROPHE.match(cell) else cell
 
 
-def texts(
-    values: Sequence[str], codes: NDArray[np.int64], *, delimiter: str, spreadsheet: bool = False
-) -> Cells:
+def texts(values: Sequence[str], codes: NDArray[np.int64], *, delimiter: str) -> Cells:
     """Cells of the different ``values``; code -1 is an empty cell.
 
     Raises:
         DataError: a name that is not Unicode, so that no text file holds it.
     """
     special = re.compile(f'[{delimiter}"\n\r]')
-    cells = [as_text(value, spreadsheet) for value in values]
-    cells = [f'"{c.replace(chr(34), chr(34) * 2)}"' if special.search(c) else c for c in cells]
+    cells = ['"{}"'.format(v.replace('"', '""')) if special.search(v) else v for v in values]
     try:
         different = pa.array(cells, pa.string())
     except UnicodeEncodeError as error:

@@ -21,7 +21,14 @@ from tilth.data.problems import LabelReport
 from tilth.data.records import Category, Split
 from tilth.errors import LabelError
 
-__all__ = ["Descriptions", "PictureList", "beside", "picture_uris", "read_pictures"]
+__all__ = [
+    "Descriptions",
+    "PictureList",
+    "beside",
+    "picture_uris",
+    "read_pictures",
+    "write_descriptions",
+]
 
 _SUBSETS = {"train": Split.TRAIN, "validation": Split.VAL, "val": Split.VAL, "test": Split.TEST}
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -205,6 +212,13 @@ class Descriptions:
         """What ``LabelName`` says for each class: its id where one is known, else its name."""
         by_word = {word: key for key, word in self.words.items()}
         return [by_word.get(category.name, category.name) for category in categories]
+
+
+def write_descriptions(stream: BinaryIO, ids: Sequence[str], words: Sequence[str]) -> None:
+    """Rows of ``LabelName,DisplayName``."""
+    stream.write(b"LabelName,DisplayName\n")
+    rows = np.arange(len(ids))
+    write_rows(stream, [texts(each, rows, delimiter=",") for each in (ids, words)], len(ids), ",")
 
 
 def _repeat(words: Sequence[str]) -> bool:

@@ -34,7 +34,7 @@ from tilth.data.formats._class_list import classes_csv
 from tilth.data.formats._csv_boxes import only_sized
 from tilth.data.formats._csv_conventions import IMAGE_ROW, Convention, Dialect
 from tilth.data.formats._csv_labels import LabelTable, dataset_of
-from tilth.data.formats._csv_lines import Cells, json_cells, numbers, texts, write_rows
+from tilth.data.formats._csv_lines import Cells, as_text, json_cells, numbers, texts, write_rows
 from tilth.data.formats._csv_table import (
     DELIMITERS,
     Delimiter,
@@ -345,8 +345,8 @@ class _Rows:
         ]
 
     def _texts(self, values: list[str], codes: NDArray[np.int64]) -> Cells:
-        delimiter = DELIMITERS[self.options.delimiter]
-        return texts(values, codes, delimiter=delimiter, spreadsheet=self.options.spreadsheet)
+        cells = [as_text(value, self.options.spreadsheet) for value in values]
+        return texts(cells, codes, delimiter=DELIMITERS[self.options.delimiter])
 
     def _splits(self, names: dict[Split, str], none: str) -> Cells:
         codes = self.dataset.media.split[self.media_row].astype(np.int64)

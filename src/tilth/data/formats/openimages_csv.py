@@ -20,8 +20,6 @@ labels), ``<name>-class-descriptions.csv`` (all classes in order), ``<name>-imag
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -48,6 +46,7 @@ from tilth.data.formats._openimages_files import (
     beside,
     picture_uris,
     read_pictures,
+    write_descriptions,
 )
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
@@ -250,10 +249,7 @@ def write(
             cells = [_only(columns[name], chosen) for name in names_of_columns]
             write_rows(target, cells, len(chosen), ",")
         pictures.write(images)
-        text = io.StringIO(newline="")
-        pairs = zip(label_names, (c.name for c in dataset.categories), strict=True)
-        csv.writer(text, lineterminator="\n").writerows([("LabelName", "DisplayName"), *pairs])
-        classes.write(text.getvalue().encode())
+        write_descriptions(classes, label_names, [each.name for each in dataset.categories])
         stream.flush()  # a full disk shows before the other files are in their places
     return report
 
