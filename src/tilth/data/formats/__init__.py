@@ -28,8 +28,10 @@ __all__ = ["FORMATS", "load_format"]
 FORMATS: dict[str, str] = {
     "coco": "tilth.data.formats.coco",
     "csv": "tilth.data.formats.csv",
+    "folders": "tilth.data.formats.folders",
     "kitti": "tilth.data.formats.kitti",
     "openimages_csv": "tilth.data.formats.openimages_csv",
+    "tilth": "tilth.data.formats.tilth",
     "yolo_darknet": "tilth.data.formats.yolo_darknet",
     "yolo_keras": "tilth.data.formats.yolo_keras",
 }
