@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from any_dataset import comparable, datasets, write_pictures
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tilth.data.dataset import Dataset
@@ -48,6 +48,11 @@ def fresh(root: Path) -> tuple[Path, Path]:
     folder = Path(tempfile.mkdtemp(dir=root))
     (folder / "pictures").mkdir()
     return folder, folder / "pictures"
+
+
+def has_pictures(fitted: Dataset, *modules: ModuleType) -> bool:
+    """Whether any picture is left for formats that hold none without labels."""
+    return len(fitted.annotations) > 0 or all(module.HOLDS.empty_media for module in modules)
 
 
 def moved(dataset: Dataset, media_root: Path, drawn_at: Path) -> Dataset:
@@ -93,6 +98,7 @@ def test_what_fits_comes_back(name: str, data: st.DataObject, tmp_path: Path) ->
     drawn_at = Path("/drawn")
     dataset = moved(data.draw(datasets(drawn_at)), media_root, drawn_at)
     fitted, _ = MODULES[name].adapt(dataset)
+    assume(has_pictures(fitted, MODULES[name]))
     back = round_trip(name, dataset, folder, media_root)
     assert_same(back, fitted, MODULES[name], media_root)
 
@@ -124,7 +130,9 @@ def test_what_a_format_holds_costs_nothing(name: str, data: st.DataObject) -> No
 
 
 ALSO_REPORTED: dict[str, set[str]] = {
+    "folders": {"picture of several classes", "further object of a class in one picture"},
     "yolo_keras": {"box that is not on whole pixels", "box that rounding would close"},
+    "yolo_ultralytics": {"box in a picture with outlines"},
 }
 """Losses that lie in the numbers, not in the kind of label: rounding, overlaps."""
 
@@ -142,6 +150,8 @@ def test_two_formats_keep_what_both_hold(
     wanted, _ = MODULES[first].adapt(dataset)
     wanted, _ = MODULES[second].adapt(wanted)
     wanted, _ = MODULES[first].adapt(wanted)
+    if not has_pictures(wanted, MODULES[first], MODULES[second]):
+        return  # a box and a label of a picture have nothing in common
     back = dataset
     for step, name in enumerate((first, second, first)):
         place = folder / str(step)
@@ -172,12 +182,13 @@ def assert_same(
         used = {entry["class"] for labels in b["pictures"].values() for entry in labels}
         assert used <= set(a["classes"])
     if all(m.HOLDS.splits for m in modules):
-        assert splits_of(ours) == splits_of(theirs)
+        found, wanted = splits_of(ours, media_root), splits_of(theirs, media_root)
+        assert found == {uri: split for uri, split in wanted.items() if uri in b["pictures"]}
 
 
-def splits_of(dataset: Dataset) -> dict[str, Split]:
+def splits_of(dataset: Dataset, media_root: Path) -> dict[str, Split]:
     return {
-        Path(uri).stem: Split(code)
+        uri.removeprefix(media_root.as_posix() + "/"): Split(code)
         for uri, code in zip(dataset.media.uri, dataset.media.split.tolist(), strict=True)
     }
 

@@ -34,6 +34,7 @@ FORMATS: dict[str, str] = {
     "tilth": "tilth.data.formats.tilth",
     "yolo_darknet": "tilth.data.formats.yolo_darknet",
     "yolo_keras": "tilth.data.formats.yolo_keras",
+    "yolo_ultralytics": "tilth.data.formats.yolo_ultralytics",
 }
 
 

@@ -278,8 +278,9 @@ class _Table:
             )
         wanted = [name for name in (*_BOX, *_FLAG_ORDER, "Confidence") if name in at]
         dropped = [name for name in header if name not in (*wanted, "ImageID", "LabelName")]
-        if dropped:
-            report.notes.append(f"columns that were not kept: {', '.join(sorted(set(dropped)))}")
+        note = f"columns that were not kept: {', '.join(sorted(set(dropped)))}"
+        if dropped and note not in report.notes:
+            report.notes.append(note)
         columns = parse_csv(
             path,
             data,
