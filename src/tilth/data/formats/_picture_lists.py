@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tilth.data.formats._media_names import media_uri
@@ -53,13 +54,13 @@ def picture_uris(
     Raises:
         PathEscapeError: a path that leaves the folder of the pictures.
     """
-    choices = []
-    for root in roots:
-        prefix = root.resolve().as_posix().rstrip("/") + "/"
+    most = -1
+    for folder in roots:
+        prefix = folder.resolve().as_posix().rstrip("/") + "/"
         inside = [line.removeprefix(prefix) for line in lines]
-        hits, skip = _best_skip(inside, lambda name, at=prefix: _is_inside(name, at))
-        choices.append((hits, -len(choices), skip, root.resolve(), inside))
-    hits, _, skip, root, names = max(choices, key=lambda choice: choice[:2])
+        hits, at = _best_skip(inside, partial(_is_inside, prefix=prefix))
+        if hits > most:
+            most, skip, root, names = hits, at, folder.resolve(), inside
     if skip:
         front = "/".join(names[0].split("/")[:skip])
         report.notes.append(f"pictures of {where}: '{front}/' is taken as {root}")

@@ -1,4 +1,4 @@
-"""Pictures put into the folder of a set: linked or copied, for trainers that look for them there."""
+"""Pictures put into the folder of a set, linked or copied: trainers look for them there."""
 
 from __future__ import annotations
 
