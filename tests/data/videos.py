@@ -12,6 +12,7 @@ __all__ = ["number_of", "write_video"]
 
 _BITS = 8
 _CELL = 16
+_NOISE = np.random.default_rng(0).integers(0, 255, (2 * _CELL, _BITS * _CELL, 3), np.uint8)
 
 
 def write_video(
@@ -22,17 +23,27 @@ def write_video(
     steps: list[int] | None = None,
     key_every: int = 12,
     b_frames: int = 0,
+    first: int = 0,
+    is_noisy: bool = False,
+    options: dict[str, str] | None = None,
 ) -> None:
-    """A video of 128 x 32 pixels; ``steps`` are the ticks (of 1/30 s) between frames."""
+    """A video of 128 x 32 pixels; ``steps`` are the ticks (of 1/30 s) between frames.
+
+    Args:
+        first: tick of the first frame; what lies before 0 is cut away by an edit list.
+        is_noisy: the pictures are noise that moves, so that every packet holds much.
+        options: of the encoder.
+    """
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=30)
+        stream = container.add_stream(codec, rate=30, options=options or {})
         stream.width, stream.height, stream.pix_fmt = _BITS * _CELL, 2 * _CELL, "yuv420p"
         stream.codec_context.gop_size = key_every
         stream.codec_context.max_b_frames = b_frames
         stream.codec_context.time_base = Fraction(1, 30)
-        tick = 0
+        tick = first
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(_picture(number), format="rgb24")
+            picture = np.roll(_NOISE, number, axis=1) if is_noisy else _picture(number)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = tick, Fraction(1, 30)
             tick += 1 if steps is None else steps[number % len(steps)]
             container.mux(stream.encode(frame))

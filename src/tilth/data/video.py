@@ -3,7 +3,13 @@
 A frame is a medium of its own, ``clips/a.mp4#frame=12`` (or ``#t=0.48``, seconds, as in the W3C's
 Media Fragments): whatever works on pictures works on frames. The table of presentation times is
 read from the packets, without decoding; a frame is found by going to the key frame before it and
-decoding on. Rotation in the file's header is not applied, like EXIF's.
+decoding on. Containers without an index (MPEG program streams) guess the times behind a jump: every
+packet is held against the table, and where one disagrees the file is decoded from its start
+instead. What an edit list cuts away is not counted. Rotation in the header is not applied, like
+EXIF's.
+
+Decoders patch damaged frames from their neighbours. Those that say so, and what follows up to the
+next key frame, are refused; H.264 does not say it of the frames shown just before, nor VP9 at all.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tilth.data.images import MAX_PIXELS
 from tilth.errors import DataError, MediaError
 from tilth.lazy import require
 
@@ -25,7 +32,10 @@ __all__ = ["VIDEO_SUFFIXES", "Video", "frame_uri", "split_frame"]
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 _FRAGMENT = re.compile(r"#(frame|t)=([0-9]+(?:\.[0-9]+)?)$")
-_MAX_PIXELS = 2**28
+_ROUNDING_S = 0.0005  # times are written with three digits
+# Demuxers of files that hold their pictures themselves: a playlist (HLS, ffconcat) by the name of
+# clip.mp4 would make the library open whatever other files it lists.
+_DEMUXERS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,mxf,dv,ivf"
 
 
 def frame_uri(video: str, index: int) -> str:
@@ -76,19 +86,23 @@ class Video:
         self.path = path
         self._av = require("av", extra="video")
         self._container = self._opened()
-        if not self._container.streams.video:
-            self._container.close()
-            raise MediaError("a file without a picture track", where=str(path), expected="a video")
-        self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
+        self._stream = self._picture_track()
         self.width, self.height = self._stream.width, self._stream.height
-        if self.width * self.height > _MAX_PIXELS:
-            raise MediaError("frames beyond the size of all pictures", where=str(path))
+        if self.width * self.height > MAX_PIXELS:
+            self._container.close()
+            raise MediaError(
+                "the frames of the video are too large",
+                where=str(path),
+                expected=f"at most {MAX_PIXELS:,} pixels",
+                got=f"{self.width} x {self.height}",
+            )
+        self._packets: set[tuple[int | None, int]] = set()
         self._pts, self._key_pts = self._read_times()
         self.num_frames = len(self._pts)
         self.fps = Fraction(self._stream.average_rate or 0)
-        self._decoder: Iterator[Any] | None = None
+        self._decoder: Iterator[tuple[Any, bool]] | None = None
         self._next_index = 0
+        self._can_jump = True
 
     def __enter__(self) -> Video:
         return self
@@ -112,27 +126,28 @@ class Video:
         return float((int(self._pts[index]) - int(self._pts[0])) * self._stream.time_base)
 
     def index_at(self, seconds: float) -> int:
-        """The frame that is shown at this time."""
-        ticks = self._pts[0] + round(Fraction(seconds) / self._stream.time_base)
-        return max(int(np.searchsorted(self._pts, ticks, side="right")) - 1, 0)
+        """The frame that is shown at this time, counted from the first frame.
+
+        A time just short of a frame's is taken for it, because times are written rounded.
+        """
+        rounding_s = min(_ROUNDING_S, self.time_of(self.num_frames - 1) / self.num_frames / 4)
+        ticks = (Fraction(seconds) + Fraction(rounding_s)) / self._stream.time_base
+        shown = np.searchsorted(self._pts - self._pts[0], float(ticks), side="right")
+        return max(int(shown) - 1, 0)
 
     def read_frame(self, index: int) -> NDArray[np.uint8]:
         """One frame, uint8 [h, w, 3], RGB.
 
         Raises:
-            DataError: no such frame.
-            MediaError: the video is broken there.
+            MediaError: no such frame, or the video is damaged there.
         """
         self._refuse_outside(index)
-        if not self._can_go_on_to(index):
-            self._seek(index)
-        wanted = int(self._pts[index])
-        for attempt in range(2):
-            image = self._decode_to(wanted, index)
-            if image is not None:
-                return image
-            if attempt == 0:  # a key frame that was none: from the start, then
-                self._restart()
+        # The cheapest way first; the file's start is the one that never misses.
+        for is_ready in (self._can_go_on_to, self._jump_before, self._restart):
+            if is_ready(index):
+                image = self._decode_to(index)
+                if image is not None:
+                    return image
         raise MediaError(
             "a frame of the video cannot be decoded",
             where=f"{self.path}#frame={index}",
@@ -147,10 +162,25 @@ class Video:
     def _opened(self) -> Any:
         if not self.path.is_file():
             raise MediaError("the video is not there", where=str(self.path))
+        options = {"format_whitelist": _DEMUXERS}
         try:
-            return self._av.open(str(self.path), metadata_errors="ignore")
+            # An absolute path is never taken for a protocol ("concat:a|b").
+            return self._av.open(
+                str(self.path.absolute()), options=options, metadata_errors="ignore"
+            )
         except (self._av.error.FFmpegError, ValueError) as error:
             raise self._broken(error) from error
+
+    def _picture_track(self) -> Any:
+        tracks = self._container.streams
+        if not tracks.video:
+            self._container.close()
+            raise MediaError(
+                "a file without a picture track", where=str(self.path), expected="a video"
+            )
+        track = tracks.best("video")  # not the picture on a record's cover
+        track.thread_type = "AUTO"
+        return track
 
     def _broken(self, error: Exception) -> MediaError:
         return MediaError(
@@ -163,68 +193,101 @@ class Video:
         keys: list[int] = []
         try:
             for packet in self._container.demux(self._stream):
-                time = packet.dts if packet.pts is None else packet.pts
-                if packet.size == 0 or time is None:
+                if packet.size == 0:
                     continue  # the end of the stream
-                times.append(time)
+                time = _time_of(packet)
+                self._packets.add((time, packet.size))
+                if time is None:
+                    continue
+                if not packet.is_discard:  # decoded for others' sake, never shown
+                    times.append(time)
                 if packet.is_keyframe:
                     keys.append(time)
         except self._av.error.FFmpegError as error:
             if not times:
                 raise self._broken(error) from error
         if not times:
-            raise MediaError("a video without a frame", where=str(self.path))
+            raise MediaError(
+                "a video without a frame that has a time",
+                where=str(self.path),
+                fix="put a bare stream into a container: ffmpeg -i IN -c copy OUT.mp4",
+            )
         return np.unique(np.array(times, np.int64)), np.unique(
             np.array(keys or times[:1], np.int64)
         )
+
+    def _key_before(self, index: int) -> int:
+        row = int(np.searchsorted(self._key_pts, self._pts[index], side="right")) - 1
+        return int(self._key_pts[max(row, 0)])
 
     def _can_go_on_to(self, index: int) -> bool:
         """Whether decoding on is less work than going to the key frame before ``index``."""
         if self._decoder is None or index < self._next_index:
             return False
-        key = self._key_pts[np.searchsorted(self._key_pts, self._pts[index], side="right") - 1]
-        return bool(key <= self._pts[min(self._next_index, self.num_frames - 1)])
+        return self._key_before(index) <= int(self._pts[self._next_index])
 
-    def _seek(self, index: int) -> None:
+    def _jump_before(self, index: int) -> bool:
+        """Go to the key frame before ``index``, where the container can."""
+        if not self._can_jump:
+            return False
         try:
-            self._container.seek(int(self._pts[index]), stream=self._stream, backward=True)
+            # To the key frame's own time: from a frame's, some containers go to the key frame
+            # that is stored before it and shown after it.
+            self._container.seek(self._key_before(index), stream=self._stream, backward=True)
         except self._av.error.FFmpegError:
-            self._restart()
-            return
-        self._decoder = self._container.decode(self._stream)
+            return False
+        self._decoder = self._decoded(is_jump=True)
+        return True
 
-    def _restart(self) -> None:
+    def _restart(self, _: int) -> bool:
         self._container.close()
         self._container = self._opened()
-        self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
-        self._decoder = self._container.decode(self._stream)
+        self._stream = self._picture_track()
+        self._decoder = self._decoded(is_jump=False)
+        return True
 
-    def _decode_to(self, wanted: int, index: int) -> NDArray[np.uint8] | None:
-        """Decode on to the frame shown at ``wanted``; None where it was passed or is broken."""
+    def _decoded(self, *, is_jump: bool) -> Iterator[tuple[Any, bool]]:
+        """Frames as they are shown, and whether each is as it was encoded."""
+        is_whole = True
+        for packet in self._container.demux(self._stream):
+            if is_jump and packet.size and (_time_of(packet), packet.size) not in self._packets:
+                self._can_jump = False
+                return
+            for frame in packet.decode():
+                is_whole = not frame.is_corrupt and (is_whole or frame.key_frame)
+                yield frame, is_whole
+
+    def _decode_to(self, index: int) -> NDArray[np.uint8] | None:
+        """Decode on to a frame; None where it was passed or is damaged."""
         assert self._decoder is not None
+        wanted = int(self._pts[index])
         try:
-            for frame in self._decoder:
-                time = frame.dts if frame.pts is None else frame.pts
+            for frame, is_whole in self._decoder:
+                time = _time_of(frame)
                 if time is None or time < wanted:
                     continue
+                if time > wanted or not is_whole:
+                    break
                 self._next_index = index + 1
-                if time > wanted:
+                if self._next_index == self.num_frames:
                     self._decoder = None
-                    return None
                 image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
                 return image
         except self._av.error.FFmpegError:
-            self._decoder = None
-            return None
+            pass  # said by the caller, with the frame's number
         self._decoder = None
         return None
 
     def _refuse_outside(self, index: int) -> None:
         if not 0 <= index < self.num_frames:
-            raise DataError(
+            raise MediaError(
                 "a frame that the video does not have",
-                where=str(self.path),
+                where=f"{self.path}#frame={index}",
                 expected=f"0 to {self.num_frames - 1}",
                 got=str(index),
             )
+
+
+def _time_of(item: Any) -> int | None:
+    """When a packet or frame is shown, in ticks; some containers store only when it is decoded."""
+    return item.dts if item.pts is None else item.pts
