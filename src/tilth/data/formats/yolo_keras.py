@@ -49,7 +49,8 @@ _TRAINER_BOXES = 20
 _MOST_CLASSES = 100_000  # of a file without a list of classes
 _PICTURES_AT_ONCE = 10_000
 _SPACE = re.compile(r"\s")
-_BOX = re.compile(rb"[+-]?\d+(\.\d*)?(,[+-]?\d+(\.\d*)?){3},\d+")
+# What Arrow takes for four numbers and an integer.
+_BOX = re.compile(rb"([+-]?(\d+\.?\d*(e[+-]?\d+)?|nan|inf),){4}-?\d{1,18}", re.IGNORECASE)
 _LINE = re.compile(rb"\S+([ \t]+-?\d+(,-?\d+){4})*[ \t\r]*")
 
 
@@ -225,7 +226,7 @@ def _boxes(
     table = _parsed(words)
     if table is None or table.num_rows != len(line):
         each = words.split(b"\n") if words else []
-        good = np.fromiter(map(_is_box, each), np.bool_, len(each))
+        good = np.fromiter((bool(_BOX.fullmatch(word)) for word in each), np.bool_, len(each))
         kind = "box that is not x0,y0,x1,y1,class in whole numbers"
         report_rows(report, kind, "left out", ~good, lambda row: _place(path, int(line[row])))
         line = line[good]
@@ -251,11 +252,6 @@ def _parsed(words: bytes) -> Any:
         )
     except pa.ArrowInvalid:
         return None
-
-
-def _is_box(word: bytes) -> bool:
-    """Five numbers, of a length that is one of a picture."""
-    return len(word) < 100 and len(word.rpartition(b",")[2]) < 19 and bool(_BOX.fullmatch(word))
 
 
 def _pictures(
