@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tilth.data.formats._columns import report_rows
 from tilth.data.problems import LabelReport
 from tilth.data.records import Category
 from tilth.errors import DataError, LabelError, SettingsError
 
-__all__ = ["class_list", "classes_csv", "classes_text", "read_class_list"]
+__all__ = ["class_list", "classes_csv", "classes_text", "matched_classes", "read_class_list"]
 
 _LARGEST_NUMBER = 2**63 - 1
 _LIST_SUFFIXES = (".txt", ".csv", ".names")
@@ -51,6 +55,39 @@ def class_list(
             report.notes.append(f"classes: from {path.name}")
             return read_class_list(path)
     return None
+
+
+def matched_classes(
+    codes: NDArray[np.int64],
+    names: Sequence[str],
+    listed: tuple[Category, ...] | None,
+    on_unknown: str,
+    report: LabelReport,
+    place: Callable[[int], str],
+) -> tuple[tuple[Category, ...], NDArray[np.int64]]:
+    """Names matched to the list of classes; without a list, to the names themselves, sorted.
+
+    Raises:
+        LabelError: a class that the list does not have, unless they are skipped.
+    """
+    if listed is None:
+        used = sorted({names[code] for code in np.unique(codes).tolist()})
+        report.notes.append("classes: the names in the file, sorted")
+        listed = tuple(Category(name=name, origin_id=at) for at, name in enumerate(used))
+    rows = {category.name: row for row, category in enumerate(listed)}
+    category_of_code = np.array([rows.get(name, -1) for name in names] or [-1], dtype=np.int64)
+    category_row = category_of_code[codes]
+    unknown = category_row < 0
+    if unknown.any() and on_unknown == "error":
+        row = int(np.flatnonzero(unknown)[0])
+        raise LabelError(
+            f"class {names[codes[row]]!r} is not among the {len(listed)} classes",
+            where=f"{place(row)} ({int(unknown.sum())} such labels)",
+            expected=", ".join(category.name for category in listed)[:200],
+            fix="add the class to the list, or pass --on-unknown skip",
+        )
+    report_rows(report, "label of an unknown class", "left out", unknown, place)
+    return listed, category_row
 
 
 def read_class_list(path: Path) -> tuple[Category, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
-from tilth.data.formats._class_list import class_list
+from tilth.data.formats._class_list import class_list, matched_classes
 from tilth.data.formats._columns import annotation_columns, media_columns, report_rows
 from tilth.data.formats._csv_boxes import complete, corners_of, origin_of, units_of
 from tilth.data.formats._csv_conventions import IMAGE_ROW, Convention
@@ -24,9 +23,9 @@ from tilth.data.holds import STANDARD_ATTRIBUTES
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
 from tilth.data.records import Category, Geometry, Split
-from tilth.errors import EmptyDatasetError, LabelError, PathEscapeError
+from tilth.errors import EmptyDatasetError, PathEscapeError
 
-__all__ = ["LabelTable", "dataset_of", "matched_classes", "pictures_of", "split_codes"]
+__all__ = ["LabelTable", "dataset_of"]
 
 _LARGEST_SIDE = 2**31 - 1
 _SPLITS = {
@@ -73,7 +72,7 @@ def dataset_of(
         EmptyDatasetError: no pictures.
     """
     codes, names = table.columns.text(table.convention.roles["path"])
-    media_row, uris = pictures_of(codes, names, root, table.columns, report)
+    media_row, uris = _pictures(codes, names, root, table.columns, report)
     if not uris:
         raise EmptyDatasetError("no pictures in the label file", where=str(table.columns.path))
     media = _media(table, media_row, uris, report)
@@ -98,7 +97,7 @@ def dataset_of(
     return Dataset(categories=categories, media=media, annotations=annotations)
 
 
-def pictures_of(
+def _pictures(
     codes: NDArray[np.int64], names: list[str], root: Path, columns: CsvTable, report: LabelReport
 ) -> tuple[NDArray[np.int64], list[str]]:
     """The picture of each row (int64 [n], -1 where none is named), and the uris of the pictures."""
@@ -127,7 +126,7 @@ def _media(
     )
     split = np.full(len(uris), Split.NONE, dtype=np.int8)
     if "split" in table.convention.roles:
-        row_splits = split_codes(
+        row_splits = _split_codes(
             *table.columns.text(table.convention.roles["split"]), table, report
         )
         known = np.flatnonzero((media_row >= 0) & (row_splits != Split.NONE))
@@ -138,7 +137,7 @@ def _media(
     return media_columns(uris, width=width, height=height, split=split)
 
 
-def split_codes(
+def _split_codes(
     codes: NDArray[np.int64], names: list[str], table: LabelTable, report: LabelReport
 ) -> NDArray[np.int8]:
     """int8 [n]: the split of each row; a word that is none is reported."""
@@ -181,12 +180,7 @@ def _labelled_rows(
     says_class = np.array([bool(without_apostrophe(name)) for name in names] or [False])[codes]
     if convention.name == "tilth":
         says_class &= np.array([name != IMAGE_ROW for name in names] or [False])[codes]
-    parsed = [columns.number(at) for at in convention.box]
-    shape = (len(columns), len(convention.box))
-    values, empty, bad = (
-        np.stack([each[part] for each in parsed], axis=1) if parsed else np.zeros(shape, kind)
-        for part, kind in enumerate((np.float64, np.bool_, np.bool_))
-    )
+    values, empty, bad = _box_cells(table)
     has_box = complete(empty, convention.corners)
     no_box = empty.all(axis=1)
     of_picture = says_class & no_box & (convention.corners == "none" or convention.name == "tilth")
@@ -208,6 +202,17 @@ def _labelled_rows(
     return rows, kinds, boxes
 
 
+def _box_cells(
+    table: LabelTable,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Numbers [n, k] of the box's columns, which of them are empty, and which are no number."""
+    shape = (len(table.columns), len(table.convention.box))
+    values, empty, bad = np.zeros(shape), np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    for column, at in enumerate(table.convention.box):
+        values[:, column], empty[:, column], bad[:, column] = table.columns.number(at)
+    return values, empty, bad
+
+
 def _categories(
     table: LabelTable, labels: NDArray[np.int64], on_unknown: str, report: LabelReport
 ) -> tuple[tuple[Category, ...], NDArray[np.int64]]:
@@ -221,39 +226,6 @@ def _categories(
     return matched_classes(
         codes, names, listed, on_unknown, report, lambda row: columns.place(labels[row])
     )
-
-
-def matched_classes(
-    codes: NDArray[np.int64],
-    names: Sequence[str],
-    listed: tuple[Category, ...] | None,
-    on_unknown: str,
-    report: LabelReport,
-    place: Any,
-) -> tuple[tuple[Category, ...], NDArray[np.int64]]:
-    """Names matched to the list of classes; without a list, to the names themselves, sorted.
-
-    Raises:
-        LabelError: a class that the list does not have, unless they are skipped.
-    """
-    if listed is None:
-        used = sorted({names[code] for code in np.unique(codes).tolist()})
-        report.notes.append("classes: the names in the file, sorted")
-        listed = tuple(Category(name=name, origin_id=at) for at, name in enumerate(used))
-    rows = {category.name: row for row, category in enumerate(listed)}
-    category_of_code = np.array([rows.get(name, -1) for name in names] or [-1], dtype=np.int64)
-    category_row = category_of_code[codes]
-    unknown = category_row < 0
-    if unknown.any() and on_unknown == "error":
-        row = int(np.flatnonzero(unknown)[0])
-        raise LabelError(
-            f"class {names[codes[row]]!r} is not among the {len(listed)} classes",
-            where=f"{place(row)} ({int(unknown.sum())} such labels)",
-            expected=", ".join(category.name for category in listed)[:200],
-            fix="add the class to the list, or pass --on-unknown skip",
-        )
-    report_rows(report, "label of an unknown class", "left out", unknown, place)
-    return listed, category_row
 
 
 def _in_pixels(
@@ -293,7 +265,7 @@ def _with_header_sizes(media: MediaColumns, report: LabelReport) -> MediaColumns
     if not len(rows):
         return media
     width, height = media.width.copy(), media.height.copy()
-    width[rows], height[rows] = picture_sizes([media.uri[row] for row in rows], report)
+    width[rows], height[rows] = picture_sizes([media.uri[row] for row in rows.tolist()], report)
     return media_columns(media.uri, width=width, height=height, split=media.split)
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ from tilth.data.formats._csv_table import first_records, parse_csv, read_text
 from tilth.data.formats._media_names import media_uri
 from tilth.data.problems import LabelReport
 from tilth.data.records import Category, Split
-from tilth.errors import LabelError
+from tilth.errors import DataError, LabelError
 
 __all__ = [
     "Descriptions",
@@ -159,8 +159,8 @@ def _picture_files(root: Path) -> dict[str, str]:
 class Descriptions:
     """Ids of labels (``/m/01g317``) and their words, in order; no list where nobody has one."""
 
-    words: dict[str, str]
-    categories: tuple[Category, ...] | None
+    words: dict[str, str] = field(default_factory=dict)
+    categories: tuple[Category, ...] | None = None
 
     @classmethod
     def found(cls, given: str, path: Path, report: LabelReport) -> Descriptions:
@@ -179,7 +179,7 @@ class Descriptions:
             report.notes.append(f"classes: from {candidate.name}")
             return cls.read(candidate)
         listed = class_list(given, [], report)
-        return cls(words={}, categories=listed)
+        return cls(categories=listed)
 
     @classmethod
     def read(cls, path: Path) -> Descriptions:
@@ -209,9 +209,19 @@ class Descriptions:
         return cls(words=found, categories=categories)
 
     def ids(self, categories: Sequence[Category]) -> list[str]:
-        """What ``LabelName`` says for each class: its id where one is known, else its name."""
+        """What ``LabelName`` says for each class: its id where one is known, else its name.
+
+        Raises:
+            DataError: two classes of one id.
+        """
         by_word = {word: key for key, word in self.words.items()}
-        return [by_word.get(category.name, category.name) for category in categories]
+        found = [by_word.get(category.name, category.name) for category in categories]
+        twice = (
+            next((key for key in found if found.count(key) > 1), None) if _repeat(found) else None
+        )
+        if twice is not None:
+            raise DataError("two classes would have one id", got=twice, fix="rename one of them")
+        return found
 
 
 def write_descriptions(stream: BinaryIO, ids: Sequence[str], words: Sequence[str]) -> None:

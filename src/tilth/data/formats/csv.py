@@ -37,6 +37,7 @@ from tilth.data.formats._csv_labels import LabelTable, dataset_of
 from tilth.data.formats._csv_lines import Cells, as_text, json_cells, numbers, texts, write_rows
 from tilth.data.formats._csv_table import (
     DELIMITERS,
+    CsvTable,
     Delimiter,
     first_records,
     parse_csv,
@@ -159,25 +160,7 @@ def read(
     records = first_records(data, delimiter)
     convention = _convention(path, records, options)
     report.notes.append(str(convention))
-    roles, kept = convention.roles, [n for n in STANDARD_ATTRIBUTES if n in convention.extra]
-    text_roles = {at for role, at in roles.items() if role in ("path", "class", "split")}
-    strings = {roles["attributes"]} if "attributes" in roles else set()
-    number_roles = {at for at in roles.values() if at not in text_roles | strings}
-    columns = parse_csv(
-        path,
-        data,
-        delimiter=delimiter,
-        has_header=convention.has_header,
-        width=convention.width,
-        texts=text_roles | {convention.extra[name] for name in kept},
-        strings=strings,
-        numbers=number_roles | set(convention.box),
-        decimal_comma=delimiter != "," and _has_decimal_commas(records, convention),
-        report=report,
-    )
-    dropped = sorted(set(convention.extra) - set(kept))
-    if dropped:
-        report.notes.append(f"columns that were not kept: {', '.join(dropped)}")
+    columns = _columns(path, data, delimiter, records, convention, report)
     table = LabelTable(
         convention=convention,
         columns=columns,
@@ -267,6 +250,35 @@ def _convention(path: Path, records: list[list[str]], options: ReadOptions) -> C
         fix="pass --format openimages_csv"
         if is_open_images
         else "say which column is what: --option columns=path=filename,class=label,x0=xmin,...",
+    )
+
+
+def _columns(
+    path: Path,
+    data: bytes,
+    delimiter: str,
+    records: list[list[str]],
+    convention: Convention,
+    report: LabelReport,
+) -> CsvTable:
+    """The columns that mean something; the others are named."""
+    roles, kept = convention.roles, [n for n in STANDARD_ATTRIBUTES if n in convention.extra]
+    texts_at = {at for role, at in roles.items() if role in ("path", "class", "split")}
+    strings_at = {roles["attributes"]} if "attributes" in roles else set()
+    dropped = sorted(set(convention.extra) - set(kept))
+    if dropped:
+        report.notes.append(f"columns that were not kept: {', '.join(dropped)}")
+    return parse_csv(
+        path,
+        data,
+        delimiter=delimiter,
+        has_header=convention.has_header,
+        width=convention.width,
+        texts=texts_at | {convention.extra[name] for name in kept},
+        strings=strings_at,
+        numbers=set(convention.box) | set(roles.values()) - texts_at - strings_at,
+        decimal_comma=delimiter != "," and _has_decimal_commas(records, convention),
+        report=report,
     )
 
 

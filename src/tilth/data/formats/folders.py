@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 
 from tilth.data.atomic import atomic_folder
 from tilth.data.class_folders import list_class_folders
-from tilth.data.dataset import Dataset
-from tilth.data.formats._class_list import class_list, classes_text
+from tilth.data.dataset import Dataset, MediaColumns
+from tilth.data.formats._class_list import class_list, classes_text, matched_classes
 from tilth.data.formats._columns import annotation_columns, media_columns, report_rows
-from tilth.data.formats._csv_labels import matched_classes
 from tilth.data.formats._fit import fit
 from tilth.data.formats._header_sizes import picture_sizes
 from tilth.data.formats._media_names import is_url, relative_names
@@ -141,25 +140,7 @@ def read(
         return files[row].relative_to(path).as_posix()
 
     categories, category_row = matched_classes(codes, names, listed, on_unknown, report, place)
-    root = path.resolve()
-    allowed = [root] if media_root is None else [root, media_root.resolve()]
-    found = _uris(files, path, root, allowed)
-    report_rows(
-        report,
-        "link or name that leaves the folder",
-        "left out",
-        np.array([uri is None for uri in found], dtype=np.bool_),
-        place,
-    )
-    rows: dict[str, int] = {}
-    media_row = np.array(
-        [-1 if uri is None else rows.setdefault(uri, len(rows)) for uri in found], dtype=np.int64
-    )
-    uris = list(rows)
-    split = np.full(len(uris), Split.NONE, dtype=np.int8)
-    split[media_row[media_row >= 0]] = np.array(splits, dtype=np.int8)[media_row >= 0]
-    width, height = picture_sizes(uris, report) if options.sizes else (None, None)
-    media = media_columns(uris, width=width, height=height, split=split)
+    media, media_row = _media(files, splits, path, media_root, options, report)
     labels = np.flatnonzero((category_row >= 0) & (media_row >= 0))
     again = np.ones(len(labels), dtype=np.bool_)
     again[np.unique(media_row[labels], return_index=True)[1]] = False
@@ -333,11 +314,37 @@ def _split_roots(path: Path, splits: str) -> list[tuple[Split, Path]]:
     return [(split, folder) for split, folder in named if split is not None]
 
 
-def _uris(
-    files: Sequence[Path], path: Path, root: Path, allowed: Sequence[Path]
-) -> list[str | None]:
+def _media(
+    files: Sequence[Path],
+    splits: Sequence[int],
+    path: Path,
+    media_root: Path | None,
+    options: ReadOptions,
+    report: LabelReport,
+) -> tuple[MediaColumns, NDArray[np.int64]]:
+    """The pictures, and the picture of each file (int64 [n], -1 where it is left out)."""
+    found = _uris(files, [path] if media_root is None else [path, media_root])
+    report_rows(
+        report,
+        "link or name that leaves the folder",
+        "left out",
+        np.array([uri is None for uri in found], dtype=np.bool_),
+        lambda row: files[row].relative_to(path).as_posix(),
+    )
+    rows: dict[str, int] = {}
+    media_row = np.array(
+        [-1 if uri is None else rows.setdefault(uri, len(rows)) for uri in found], dtype=np.int64
+    )
+    uris, kept = list(rows), media_row >= 0
+    split = np.full(len(uris), Split.NONE, dtype=np.int8)
+    split[media_row[kept]] = np.array(splits, dtype=np.int8)[kept]
+    width, height = picture_sizes(uris, report) if options.sizes else (None, None)
+    return media_columns(uris, width=width, height=height, split=split), media_row
+
+
+def _uris(files: Sequence[Path], allowed: Sequence[Path]) -> list[str | None]:
     """The uri of each file, that of its target for a link; None for one that leads outside."""
-    inside = tuple(f"{folder.as_posix().rstrip('/')}/" for folder in allowed)
+    inside = tuple(f"{folder.resolve().as_posix().rstrip('/')}/" for folder in allowed)
     parents: dict[str, str] = {}
     found: list[str | None] = []
     for file in files:

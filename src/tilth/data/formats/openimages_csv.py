@@ -20,21 +20,21 @@ labels), ``<name>-class-descriptions.csv`` (all classes in order), ``<name>-imag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from tilth.data.atomic import atomic_writer
-from tilth.data.dataset import Dataset
+from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
+from tilth.data.formats._class_list import matched_classes
 from tilth.data.formats._columns import annotation_columns, media_columns, report_rows
 from tilth.data.formats._csv_boxes import only_sized
-from tilth.data.formats._csv_labels import matched_classes
 from tilth.data.formats._csv_lines import Cells, numbers, texts, write_rows
 from tilth.data.formats._csv_table import CsvTable, first_records, parse_csv, read_text
 from tilth.data.formats._fit import fit
@@ -153,24 +153,7 @@ def read(
         rows.label, names, descriptions.categories, on_unknown, report, rows.place
     )
     rows, category_row = rows.where(category_row >= 0), category_row[category_row >= 0]
-    media_row = media_of_id[rows.image]
-    sides = np.stack([media.width[media_row], media.height[media_row]] * 2, axis=1)
-    usable = (sides > 0).all(axis=1) | (rows.geometry == Geometry.LABEL)
-    kind = "box in shares of a picture of unknown size"
-    report_rows(report, kind, "left out", ~usable, rows.place)
-    rows, media_row, category_row = rows.where(usable), media_row[usable], category_row[usable]
-    annotations = annotation_columns(
-        media,
-        media_index=media_row,
-        category_index=category_row,
-        boxes_xyxy=rows.shares * sides[usable],
-        geometry=rows.geometry,
-        is_crowd=rows.flags[_GROUP] == 1,
-        score=np.where(rows.confidence == 1, np.nan, rows.confidence),
-        attributes=_attributes(rows.flags),
-        report=report,
-        place=rows.place,
-    )
+    annotations = _annotations(rows, media, media_of_id[rows.image], category_row, report)
     report.num_media, report.num_annotations = len(media), len(annotations)
     return Dataset(categories=categories, media=media, annotations=annotations), report
 
@@ -220,38 +203,36 @@ def write(
     report.where = str(path)
     names = relative_names(dataset.media.uri, media_root)
     ids = label_stems(names)
-    known = (
-        Descriptions.found(options.classes, path, LabelReport(where=""))
-        if options.classes
-        else None
-    )
-    label_names = (known or Descriptions(words={}, categories=None)).ids(dataset.categories)
+    known = Descriptions.read(Path(options.classes)) if options.classes else Descriptions()
+    label_names = known.ids(dataset.categories)
     media, geometry = dataset.media, dataset.annotations.geometry
     pictures = PictureList(
         ids=ids, split=media.split, width=media.width, height=media.height, files=names
     )
     columns = _columns(dataset, ids, label_names)
     with ExitStack() as files:
-        stream, whole, classes, images = (
+        boxes, whole, classes, images = (
             files.enter_context(atomic_writer(each))
             for each in (
                 path,
                 *(beside(path, what) for what in ("imagelabels", "class-descriptions", "images")),
             )
         )
-        for target, header, rows in (
-            (stream, (*_LABEL_HEADER, "XMin", "XMax", "YMin", "YMax"), geometry != Geometry.LABEL),
-            (whole, _LABEL_HEADER, geometry == Geometry.LABEL),
-        ):
-            names_of_columns = (*header, *_FLAG_ORDER)
-            target.write(",".join(names_of_columns).encode() + b"\n")
-            chosen = np.flatnonzero(rows)
-            cells = [_only(columns[name], chosen) for name in names_of_columns]
-            write_rows(target, cells, len(chosen), ",")
+        header = (*_LABEL_HEADER, "XMin", "XMax", "YMin", "YMax")
+        _write_table(boxes, header, columns, np.flatnonzero(geometry != Geometry.LABEL))
+        _write_table(whole, _LABEL_HEADER, columns, np.flatnonzero(geometry == Geometry.LABEL))
         pictures.write(images)
         write_descriptions(classes, label_names, [each.name for each in dataset.categories])
-        stream.flush()  # a full disk shows before the other files are in their places
+        boxes.flush()  # a full disk shows before the other files are in their places
     return report
+
+
+def _write_table(
+    stream: BinaryIO, header: Sequence[str], columns: Mapping[str, Cells], chosen: NDArray[np.int64]
+) -> None:
+    names = (*header, *_FLAG_ORDER)
+    stream.write(",".join(names).encode() + b"\n")
+    write_rows(stream, [_only(columns[name], chosen) for name in names], len(chosen), ",")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,7 +381,7 @@ def _listed(options: ReadOptions, path: Path, report: LabelReport) -> PictureLis
 
 def _pictures(
     rows: _Rows, listed: PictureList, root: Path, path: Path, report: LabelReport
-) -> tuple[NDArray[np.int64], Any]:
+) -> tuple[NDArray[np.int64], MediaColumns]:
     """The picture of each id of the rows (int64, -1 for an empty id), and all pictures."""
     row_of = {key: row for row, key in enumerate(listed.ids)}
     further = [key for key in rows.ids if key and key not in row_of]
@@ -423,6 +404,32 @@ def _pictures(
         width[unsized], height[unsized] = headers
     media = media_columns(uris, width=width, height=height, split=split)
     return np.array([row_of.get(key, -1) for key in rows.ids], dtype=np.int64), media
+
+
+def _annotations(
+    rows: _Rows,
+    media: MediaColumns,
+    media_row: NDArray[np.int64],
+    category_row: NDArray[np.int64],
+    report: LabelReport,
+) -> AnnotationColumns:
+    sides = np.stack([media.width[media_row], media.height[media_row]] * 2, axis=1)
+    usable = (sides > 0).all(axis=1) | (rows.geometry == Geometry.LABEL)
+    kind = "box in shares of a picture of unknown size"
+    report_rows(report, kind, "left out", ~usable, rows.place)
+    rows = rows.where(usable)
+    return annotation_columns(
+        media,
+        media_index=media_row[usable],
+        category_index=category_row[usable],
+        boxes_xyxy=rows.shares * sides[usable],
+        geometry=rows.geometry,
+        is_crowd=rows.flags[_GROUP] == 1,
+        score=np.where(rows.confidence == 1, np.nan, rows.confidence),
+        attributes=_attributes(rows.flags),
+        report=report,
+        place=rows.place,
+    )
 
 
 def _attributes(flags: Mapping[str, NDArray[np.float64]]) -> RaggedBytes:
