@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from tilth.data.media_cache import MediaCache
-from tilth.errors import MediaError
+from tilth.data import media_cache
+from tilth.data.images import content_hash
+from tilth.data.media_cache import MediaCache, _entries
+from tilth.errors import MediaError, StorageError
 
 
 def writes(content: bytes) -> Callable[[BinaryIO], object]:
@@ -69,22 +73,66 @@ def test_a_file_without_its_note_is_no_entry(tmp_path: Path) -> None:
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
-    cache = MediaCache(tmp_path, 250)
-    for name in "ab":
-        cache.put(name, writes(bytes(100)))
-        age(cache, 200)
+    MediaCache(tmp_path, 10**9).put("a", writes(bytes(1000)))
+    MediaCache(tmp_path, 10**9).put("b", writes(bytes(1000)))
+    cache = MediaCache(tmp_path, 2500)
+    age(cache, 200)
     assert cache.get("a") is not None  # used now
-    cache.put("c", writes(bytes(100)))
+    cache.put("c", writes(bytes(1000)))
     assert cache.get("b") is None
     assert cache.get("a") is not None
     assert cache.get("c") is not None
-    assert used(cache) <= 250
+    assert used(cache) <= 2500
 
 
 def test_a_file_in_use_is_not_taken_away(tmp_path: Path) -> None:
     cache = MediaCache(tmp_path, 150)
     paths = [cache.put(name, writes(bytes(100))) for name in "abc"]
     assert all(path.exists() for path in paths)
+
+
+def test_a_cache_too_small_for_what_is_in_use_says_so(tmp_path: Path) -> None:
+    cache = MediaCache(tmp_path, 2500)
+    cache.put("a", writes(bytes(2000)))
+    age(cache, 200)
+    with pytest.warns(UserWarning, match="cache_gb"):
+        cache.put("b", writes(bytes(2000)))
+    assert cache.get("a") is None
+
+
+def test_a_full_cache_is_not_gone_through_for_every_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = MediaCache(tmp_path, 100_000)
+    looks = []
+    monkeypatch.setattr(media_cache, "_GRACE_S", 0.0)
+    monkeypatch.setattr(
+        media_cache, "_entries", lambda folder: (looks.append(1), _entries(folder))[1]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(400):
+            cache.put(str(number), writes(bytes(1000)))
+    assert used(cache) <= 100_000
+    assert len(looks) < 400 / 4
+
+
+def test_a_file_of_another_content_than_wanted_is_written_again(tmp_path: Path) -> None:
+    cache = MediaCache(tmp_path, 1000)
+    path = cache.put("k", writes(b"old"))
+    assert cache.get("k", content=content_hash(b"old")) == path
+    assert cache.get("k", content=content_hash(b"new")) is None
+    assert cache.put("k", writes(b"new"), content=content_hash(b"new")).read_bytes() == b"new"
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    def fails(stream: BinaryIO) -> object:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match="cannot be kept") as caught:
+        MediaCache(tmp_path, 1000).put("k", fails)
+    assert "No space" in (caught.value.got or "")
+    assert list(tmp_path.glob("*/*")) == []
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -109,20 +157,48 @@ def test_files_that_a_kill_left_are_swept(tmp_path: Path) -> None:
     assert not stray.exists()
 
 
-def _fill(folder: Path) -> None:
-    cache = MediaCache(folder, 100_000)
-    for number in range(40):
-        content = number.to_bytes(2, "little") * 100
-        assert cache.put(str(number), writes(content)).read_bytes() == content
+def _fill(folder: Path, max_bytes: int) -> None:
+    media_cache._GRACE_S = 0.3  # type: ignore[misc]
+    cache = MediaCache(folder, max_bytes)
+    for number in range(120):
+        content = (number % 60).to_bytes(2, "little") * 500
+        assert cache.put(str(number % 60), writes(content)).read_bytes() == content
+        if max_bytes < 60_000:
+            time.sleep(0.01)  # so that files grow old
 
 
 @pytest.mark.cluster
-def test_processes_share_a_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("max_bytes", [10**6, 40_000])
+@pytest.mark.filterwarnings("ignore:the media in use")
+def test_processes_share_a_folder(max_bytes: int, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_fill, args=(tmp_path,)) for _ in range(3)]
+    workers = [context.Process(target=_fill, args=(tmp_path, max_bytes)) for _ in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert used(MediaCache(tmp_path, 1)) == 40 * 200
+    assert used(MediaCache(tmp_path, 1)) <= min(1.2 * max_bytes, 60 * 1000)
+
+
+def _write_for_ever(folder: Path) -> None:
+    cache = MediaCache(folder, 10**9)
+    for number in itertools.count():
+        cache.put(str(number % 200), writes(bytes([number % 256]) * 20_000), content="none")
+
+
+@pytest.mark.cluster
+def test_a_kill_leaves_no_half_file_among_the_entries(tmp_path: Path) -> None:
+    worker = multiprocessing.get_context("spawn").Process(target=_write_for_ever, args=(tmp_path,))
+    worker.start()
+    deadline = time.monotonic() + 30
+    while len(list(tmp_path.glob("*/*.note"))) < 50 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    worker.kill()
+    worker.join()
+    cache = MediaCache(tmp_path, 10**9)
+    found = [path for number in range(200) if (path := cache.get(str(number))) is not None]
+    assert len(found) >= 40
+    for path in found:
+        content = path.read_bytes()
+        assert content == content[:1] * 20_000

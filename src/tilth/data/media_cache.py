@@ -1,8 +1,9 @@
 """A folder that keeps remote files and frames of videos: bounded, verified, shared by processes.
 
 An entry is two files: the content, and beside it a note with its hash and size, written last, so
-that one without the other is no entry. Files are put in place by renaming; several processes may
-fetch the same file, and the last one's copy stays.
+that one without the other is no entry. Files are put in place by renaming, without waiting for the
+disk: what a power cut spoils, the hash tells. Several processes may fetch the same file, and the
+last one's copy stays.
 """
 
 from __future__ import annotations
@@ -10,24 +11,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tilth.data.atomic import atomic_writer
-from tilth.data.images import content_hash
 from tilth.errors import StorageError
 
 __all__ = ["MediaCache"]
 
 _GRACE_S = 60.0  # an entry used so lately may be open somewhere
 _STRAY_S = 3600.0  # a temporary file that old belongs to nobody
+_LOW_WATER = 0.9  # so that a full cache is not gone through for every file
+_LOOK_AGAIN = 0.05  # other processes write too: of the bound, own bytes until the next look
 
 
 class MediaCache:
     """Files by key, at most ``max_bytes`` of them; those unused for longest go first.
+
+    Files used within the last minute stay even beyond the bound.
 
     Args:
         folder: made when the first file comes.
@@ -38,49 +45,67 @@ class MediaCache:
         self.max_bytes = max_bytes
         self._verified: set[str] = set()
         self._lock = threading.Lock()
-        self._bytes_seen: int | None = None
+        self._room: float = 0  # bytes that may be added before the folder is looked at
+        self._has_warned = False
 
-    def get(self, key: str, suffix: str = "") -> Path | None:
+    def get(self, key: str, suffix: str = "", *, content: str | None = None) -> Path | None:
         """The file of ``key``, or None; one that is not what was written is taken out.
 
         The size is compared each time, the hash at the first use in this process.
+
+        Args:
+            content: the hash that is wanted; a file of another is as good as none.
         """
         path, note = self._paths(key, suffix)
         try:
             expected = json.loads(note.read_bytes())
+            if content not in (None, expected["hash"]):
+                return None
             if path.stat().st_size != expected["bytes"]:
                 raise ValueError("another size")
             if path.name not in self._verified:
-                if content_hash(path.read_bytes()) != expected["hash"]:
+                if _hash_of(path) != expected["hash"]:
                     raise ValueError("another content")
                 self._verified.add(path.name)
-            os.utime(note)  # its age is what decides who goes first
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
-            note.unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            # The note alone: the content may be another process's, in place since a moment ago.
+            with suppress(OSError):
+                note.unlink()
             return None
+        with suppress(OSError):  # a cache that may only be read serves too
+            os.utime(note)  # its age is what decides who goes first
         return path
 
-    def put(self, key: str, write: Callable[[BinaryIO], object], suffix: str = "") -> Path:
+    def put(
+        self,
+        key: str,
+        write: Callable[[BinaryIO], object],
+        suffix: str = "",
+        *,
+        content: str | None = None,
+    ) -> Path:
         """The file of ``key``, written by ``write`` into an open file unless it is there.
 
+        Args:
+            content: as `get`.
+
         Raises:
-            StorageError: the disk is full.
+            StorageError: the disk is full, or the folder cannot be written.
         """
-        found = self.get(key, suffix)
+        found = self.get(key, suffix, content=content)
         if found is not None:
             return found
         path, note = self._paths(key, suffix)
-        with atomic_writer(path) as stream:
+        with _placed(path) as stream:
             write(stream)
-            size = stream.tell()
-        entry = {"bytes": size, "hash": _hash_of(path)}
-        with atomic_writer(note) as stream:
-            stream.write(json.dumps(entry).encode())
+            stream.flush()
+            num_bytes, digest = stream.tell(), _hash_of(Path(stream.name))
+        with _placed(note) as stream:
+            stream.write(json.dumps({"bytes": num_bytes, "hash": digest}).encode())
         self._verified.add(path.name)
-        self._keep_bound(size)
+        self._keep_bound(num_bytes)
         return path
 
     def _paths(self, key: str, suffix: str) -> tuple[Path, Path]:
@@ -91,47 +116,112 @@ class MediaCache:
 
     def _keep_bound(self, added: int) -> None:
         with self._lock:
-            if self._bytes_seen is not None and self._bytes_seen + added <= self.max_bytes:
-                self._bytes_seen += added
-                return
-            self._bytes_seen = self._evict()
+            self._room -= added
+            if self._room < 0:
+                left = self.max_bytes - self._evict()
+                self._room = min(left, self.max_bytes * _LOOK_AGAIN)
 
     def _evict(self) -> int:
-        """Delete what was used longest ago until the rest fits; the bytes that stay."""
-        now, entries = time.time(), []
-        for path in self.folder.glob("*/*"):
-            try:
-                status = path.stat()
-            except OSError:
-                continue  # another process was faster
-            if path.name.endswith(".part"):
-                if now - status.st_mtime > _STRAY_S:
-                    path.unlink(missing_ok=True)
-            elif path.suffix == ".note":
-                entries.append((status.st_mtime, path))
-        sizes = {note: _noted_bytes(note) for _, note in entries}
-        total = sum(sizes.values())
-        for used, note in sorted(entries):
-            if total <= self.max_bytes or now - used < _GRACE_S:
+        """Delete what was used longest ago if the bound is passed; the bytes that stay."""
+        now = time.time()
+        entries = [entry for entry in _entries(self.folder).values() if not entry.sweep(now)]
+        total = sum(entry.num_bytes for entry in entries)
+        if total <= self.max_bytes:
+            return total
+        for entry in sorted(entries, key=lambda entry: entry.used):
+            if total <= self.max_bytes * _LOW_WATER or now - entry.used < _GRACE_S:
                 break
-            note.unlink(missing_ok=True)
-            for path in note.parent.glob(f"{note.stem}*"):
-                path.unlink(missing_ok=True)
-            total -= sizes[note]
+            if entry.is_temporary:
+                continue  # somebody is at it
+            entry.delete()
+            total -= entry.num_bytes
+            self._warn_if_ours(entry)
         return total
 
+    def _warn_if_ours(self, entry: _Entry) -> None:
+        ours = self._verified.intersection(os.path.basename(path) for path in entry.paths)
+        self._verified -= ours
+        if ours and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"the media in use are larger than the cache of {self.max_bytes / 2**30:.3g} GB: "
+                "files that were handed out are deleted again; raise media.cache_gb in tilth.toml",
+                stacklevel=2,
+            )
 
-def _noted_bytes(note: Path) -> int:
+
+@dataclass(kw_only=True, eq=False)
+class _Entry:
+    """The files of one name: content, note, or a temporary file.
+
+    Attributes:
+        used: when the note was touched last; of a content without one, when that was written.
+    """
+
+    paths: list[str]
+    num_bytes: int = 0
+    used: float = 0.0
+    has_note: bool = False
+    is_temporary: bool = False
+
+    def add(self, item: os.DirEntry[str]) -> None:
+        status = item.stat(follow_symlinks=False)
+        self.paths.append(item.path)
+        self.num_bytes += status.st_size
+        is_note = item.name.endswith(".note")
+        if is_note or not self.has_note:
+            self.used = status.st_mtime
+        self.has_note |= is_note
+
+    def sweep(self, now: float) -> bool:
+        """Delete what a killed process left."""
+        is_stray = not self.has_note and now - self.used > _STRAY_S
+        if is_stray:
+            self.delete()
+        return is_stray
+
+    def delete(self) -> None:
+        # The note first: a content without one is no entry.
+        for path in sorted(self.paths, key=lambda path: not path.endswith(".note")):
+            with suppress(OSError):  # another process was faster
+                os.unlink(path)
+
+
+def _entries(folder: Path) -> dict[str, _Entry]:
+    """By name; from the folders alone, no file is opened."""
+    entries: dict[str, _Entry] = {}
+    for parent in folder.glob("??"):
+        with suppress(OSError), os.scandir(parent) as items:
+            for item in items:
+                is_temporary = item.name.endswith(".part")
+                name = item.name if is_temporary else item.name.partition(".")[0]
+                with suppress(OSError):
+                    entry = entries.setdefault(name, _Entry(paths=[], is_temporary=is_temporary))
+                    entry.add(item)
+    return entries
+
+
+@contextmanager
+def _placed(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file that takes its place when the block ends without error."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
-        return int(json.loads(note.read_bytes())["bytes"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as stream:
+            yield stream
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(
+            "a file cannot be kept in the cache",
+            where=str(path.parent),
+            got=error.strerror or str(error),
+            fix="free some space, or lower media.cache_gb in tilth.toml",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _hash_of(path: Path) -> str:
-    try:
-        return content_hash(path.read_bytes())
-    except OSError as error:
-        raise StorageError(
-            "a file of the cache went away while it was written", where=str(path)
-        ) from error
+    """As `tilth.data.images.content_hash`, of a file that need not fit into memory."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
