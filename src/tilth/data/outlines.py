@@ -152,7 +152,7 @@ def _parts_around(
     left = np.flatnonzero(corners.x < corners.x[corners.across])
     left = left[np.lexsort((corners.x[left], corners.y[left]))]
     edges = _rows_of((corners.y[left], corners.x[left]), (segments.top[rows], corners.x[tops]))
-    above = dict(zip(tops.tolist(), ring_of[left[edges]].tolist(), strict=True))
+    above: dict[int, int] = dict(zip(tops.tolist(), ring_of[left[edges]].tolist(), strict=True))
     around: dict[int, int] = {}
     for hole in above:  # from the top down: what lies above is settled already
         around[hole] = around.get(above[hole], above[hole])
