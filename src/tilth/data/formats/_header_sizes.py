@@ -1,7 +1,7 @@
 """Sizes of many pictures from their headers: JPEG and PNG by a look at the bytes, others by Pillow.
 
-A tenth of the time that Pillow takes for each (it sets up a decoder), so that a hundred thousand
-pictures are a matter of seconds.
+Four times as fast as Pillow, which looks for more than the size: a hundred thousand pictures are a
+matter of a second or two where they are in memory, and of the disk where they are not.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tilth.errors import MediaError
 __all__ = ["picture_sizes"]
 
 _THREADS = 4
+_FILES_A_TASK = 512
 _HEAD_BYTES = 4096  # enough for most JPEGs without an embedded preview
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _JPEG = b"\xff\xd8"
@@ -33,12 +35,17 @@ def picture_sizes(
     uris: Sequence[str], report: LabelReport
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Width and height (int32 [n], pixels) of local pictures; 0 and reported where not readable."""
+    blocks = [uris[at : at + _FILES_A_TASK] for at in range(0, len(uris), _FILES_A_TASK)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = list(pool.map(_size_or_none, uris, chunksize=256))
+        sizes = list(chain.from_iterable(pool.map(_sizes_or_none, blocks)))
     missing = [uri for uri, size in zip(uris, sizes, strict=True) if size is None]
     report.add("picture whose size cannot be read", "kept without a size", missing)
     found = np.array([size or (0, 0) for size in sizes], dtype=np.int32).reshape(-1, 2)
     return found[:, 0].copy(), found[:, 1].copy()
+
+
+def _sizes_or_none(uris: Sequence[str]) -> list[tuple[int, int] | None]:
+    return [_size_or_none(uri) for uri in uris]
 
 
 def _size_or_none(uri: str) -> tuple[int, int] | None:

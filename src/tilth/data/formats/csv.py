@@ -32,13 +32,12 @@ from tilth.data.dataset import Dataset
 from tilth.data.formats import _csv_conventions as conventions
 from tilth.data.formats._class_list import classes_csv
 from tilth.data.formats._csv_boxes import only_sized
-from tilth.data.formats._csv_conventions import IMAGE_ROW, Convention, Dialect
+from tilth.data.formats._csv_conventions import IMAGE_ROW, Convention
 from tilth.data.formats._csv_labels import LabelTable, dataset_of
 from tilth.data.formats._csv_lines import Cells, as_text, json_cells, numbers, texts, write_rows
 from tilth.data.formats._csv_table import (
     DELIMITERS,
     CsvTable,
-    Delimiter,
     first_records,
     parse_csv,
     read_text,
@@ -96,7 +95,7 @@ class ReadOptions:
     columns: str = ""
     coordinates: Literal["auto", "pixels", "normalised"] = "auto"
     origin: Literal["auto", "voc1", "zero"] = "auto"
-    delimiter: Delimiter = "auto"
+    delimiter: Literal["auto", "comma", "semicolon", "tab"] = "auto"
     encoding: str = "utf-8"
     classes: str = ""
 
@@ -113,7 +112,7 @@ class WriteOptions:
         spreadsheet: names that a spreadsheet would run as formulas get an apostrophe.
     """
 
-    dialect: Dialect = "tilth"
+    dialect: Literal["tilth", "retinanet", "vott", "tfod", "automl"] = "tilth"
     coordinates: Literal["pixels", "normalised"] = "pixels"
     origin: Literal["zero", "voc1"] = "zero"
     delimiter: Literal["comma", "semicolon", "tab"] = "comma"

@@ -18,6 +18,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -231,18 +232,23 @@ def write(
             if parent not in made:
                 os.makedirs(folder / parent, exist_ok=True)
                 made.add(parent)
-            put(source, folder / target, place / target)
+            put(source, f"{folder}/{target}", f"{place}/{target}")
     report.add("picture that is missing", "left out", missing)
     return report
 
 
-def _put(pictures: str) -> Callable[[str, Path, Path], None]:
+def _put(pictures: str) -> Callable[[str, str, str], None]:
     """How a picture gets to a path in the temporary folder, which becomes the last one."""
 
-    def link(source: str, target: Path, final: Path) -> None:
-        os.symlink(os.path.relpath(os.path.realpath(source), final.parent), target)
+    @cache
+    def way(folder: str, source_folder: str) -> str:
+        return os.path.relpath(os.path.realpath(source_folder), folder)
 
-    def hardlink(source: str, target: Path, _: Path) -> None:
+    def link(source: str, target: str, final: str) -> None:
+        source_folder, name = os.path.split(source)
+        os.symlink(os.path.join(way(os.path.dirname(final), source_folder), name), target)
+
+    def hardlink(source: str, target: str, _: str) -> None:
         try:
             os.link(source, target)
         except OSError as error:
@@ -253,7 +259,7 @@ def _put(pictures: str) -> Callable[[str, Path, Path], None]:
                 fix="pass --write-option pictures=copy: hard links stay on one disk",
             ) from error
 
-    def copy(source: str, target: Path, _: Path) -> None:
+    def copy(source: str, target: str, _: str) -> None:
         shutil.copyfile(source, target)
 
     return {"link": link, "hardlink": hardlink, "copy": copy}[pictures]
