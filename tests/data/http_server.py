@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -20,6 +20,8 @@ class Site:
         statuses: a path's answer, always.
         hangs: paths that never finish.
         cut: paths that promise all and send half.
+        drips: paths that send so many bytes at a time, with so many seconds in between.
+        redirects: where a path sends those who ask.
         requests: the paths that were asked for.
     """
 
@@ -28,6 +30,8 @@ class Site:
     statuses: dict[str, int] = field(default_factory=dict)
     hangs: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
+    drips: dict[str, tuple[int, float]] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     url: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
@@ -55,12 +59,18 @@ def serving(files: dict[str, bytes]) -> Iterator[Site]:
                 site.failures[path] -= 1
                 status = 503
             body = site.files.get(path, b"") if status == 200 else b""
+            if path in site.redirects:
+                status, body = 302, b""
             self.send_response(status)
+            if path in site.redirects:
+                self.send_header("Location", site.redirects[path])
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if not with_body:
                 return
-            if path in site.hangs:
+            if path in site.drips:
+                self._drip(body, *site.drips[path])
+            elif path in site.hangs:
                 self.wfile.write(body[: len(body) // 2])
                 self.wfile.flush()
                 site.closing.wait(20)
@@ -70,6 +80,14 @@ def serving(files: dict[str, bytes]) -> Iterator[Site]:
                 self.close_connection = True
             else:
                 self.wfile.write(body)
+
+        def _drip(self, body: bytes, size: int, pause_s: float) -> None:
+            with suppress(OSError):  # who asked has left
+                for start in range(0, len(body), size):
+                    self.wfile.write(body[start : start + size])
+                    self.wfile.flush()
+                    if site.closing.wait(pause_s):
+                        return
 
         def log_message(self, *_: object) -> None:
             """Say nothing: the output belongs to the tests."""

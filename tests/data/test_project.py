@@ -118,7 +118,9 @@ def test_absolute_paths_are_those_that_were_imported(project: Project, tmp_path:
 
 
 def test_urls_are_recorded_and_say_that_they_cannot_be_read(project: Project) -> None:
-    dataset = small_dataset(prefix="https://example.org/")
+    dataset = small_dataset(prefix="https://nowhere.invalid/")
+    (project.root / "tilth.toml").write_text("[media]\nretries = 0\n")
+    project = Project.open(project.root)
     assert project.import_dataset(dataset).media_added == 4
     with pytest.raises(MediaError, match="URL"):
         project.media_path(dataset.media.uri[0])

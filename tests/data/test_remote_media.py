@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import random
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +23,7 @@ from tilth.data.dataset import Dataset
 from tilth.data.images import content_hash, read_image
 from tilth.data.project import Project
 from tilth.data.splits import split_by_parent
-from tilth.data.video import frame_uri
+from tilth.data.video import Video, frame_uri
 from tilth.errors import MediaError, PathEscapeError
 
 
@@ -117,8 +121,6 @@ def test_frames_are_pictures(tmp_path: Path, project: Project) -> None:
 
 
 def test_a_frame_keeps_every_pixel(tmp_path: Path, project: Project) -> None:
-    from tilth.data.video import Video
-
     write_video(tmp_path / "clip.mp4", 3)
     uri = frame_uri(f"{tmp_path}/clip.mp4", 1)
     project.import_dataset(media_at([uri]))
@@ -144,6 +146,115 @@ def test_a_remote_video_is_fetched_once_for_all_its_frames(
     project.import_dataset(media_at(uris))
     assert [number_of(read_image(project.media_path(uri))) for uri in uris] == [2, 9]
     assert site.requests == ["/clip.mp4"]
+
+
+def test_a_missing_video_or_frame_is_an_error_of_ours(project: Project) -> None:
+    with pytest.raises(MediaError, match="the video is not there"):
+        project.media_path("none.mp4#frame=1")
+    write_video(project.root / "own.mp4", 10)
+    with pytest.raises(MediaError, match="does not have") as caught:
+        project.media_path("own.mp4#frame=10")
+    assert caught.value.expected == "0 to 9"
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_frames_that_the_video_does_not_have_are_reported(verify: bool, project: Project) -> None:
+    write_video(project.root / "own.mp4", 10)
+    uris = [frame_uri("own.mp4", n) for n in (9, 10)]
+    report = project.import_dataset(media_at(uris, sized=verify), verify=verify)
+    assert report.media_added == 2
+    (example,) = next(p.examples for p in report.problems if "cannot be" in p.kind)
+    assert "#frame=10" in example
+
+
+def test_a_video_that_was_replaced_shows_its_new_frames(project: Project) -> None:
+    path = project.root / "own.mp4"
+    write_video(path, 10)
+    assert number_of(read_image(project.media_path("own.mp4#frame=4"))) == 4
+    write_video(path, 60, first=-20, codec="libx264")
+    assert number_of(read_image(project.media_path("own.mp4#frame=4"))) == 24
+
+
+def test_frames_are_extracted_in_one_pass_whatever_their_order(project: Project) -> None:
+    for name in "ab":
+        write_video(project.root / f"{name}.mp4", 40, codec="libx264", b_frames=2)
+    uris = [frame_uri(f"{name}.mp4", n) for n in range(40) for name in "ba"]
+    random.Random(0).shuffle(uris)
+    jumps: list[int] = []
+    original = Video._jump_before
+
+    def counted(self: Video, index: int) -> bool:
+        jumps.append(index)
+        return original(self, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Video, "_jump_before", counted)
+        assert project.prefetch(uris) == ()
+        assert jumps == [0, 0]
+        for uri in uris:
+            number = int(uri.rpartition("=")[2])
+            assert number_of(read_image(project.media_path(uri))) == number
+    assert jumps == [0, 0]
+
+
+def test_threads_get_the_frames_that_they_asked_for(project: Project) -> None:
+    write_video(project.root / "own.mp4", 40, codec="libx264", b_frames=2)
+    numbers = [*range(40)] * 3
+    random.Random(0).shuffle(numbers)
+    with ThreadPoolExecutor(8) as pool:
+        paths = pool.map(lambda n: project.media_path(frame_uri("own.mp4", n)), numbers)
+        assert [number_of(read_image(path)) for path in paths] == numbers
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_reads_frames_too(project: Project) -> None:
+    write_video(project.root / "own.mp4", 40, codec="libx264", b_frames=2)
+    project.media_path("own.mp4#frame=3")
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # the parent's decoder would be waited for for ever
+        number = number_of(read_image(project.media_path("own.mp4#frame=20")))
+        os._exit(0 if number == 20 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_threads_that_want_one_file_fetch_it_once(site: Site, project: Project) -> None:
+    url = f"{site.url}/1.png"
+    project.import_dataset(media_at([url]))
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(project.media_path, [url] * 16))) == 1
+    assert site.requests == ["/1.png"]
+
+
+def test_what_could_not_be_had_is_not_waited_for_again(site: Site, project: Project) -> None:
+    url = f"{site.url}/none.png"
+    assert project.prefetch([url])[0].count == 1
+    for _ in range(3):
+        with pytest.raises(MediaError, match="cannot be fetched"):
+            project.media_path(url)
+    assert site.requests == ["/none.png"]
+
+
+def test_a_copy_that_is_not_what_the_catalogue_knows_is_fetched_anew(
+    site: Site, project: Project
+) -> None:
+    url = f"{site.url}/1.png"
+    project.import_dataset(media_at([url]))
+    assert project.media_path(url).is_file()
+    site.files["/1.png"] = png(99)  # and a colleague, with the same catalogue, has read it
+    ids = project.catalogue.read().media.id
+    project.catalogue.set_content_hashes(ids, [content_hash(site.files["/1.png"])])
+    assert read_image(project.media_path(url))[0, 0, 0] == 99
+
+
+def test_keys_in_a_url_show_in_no_report(site: Site, project: Project) -> None:
+    url = site.url.replace("//", "//ann:secret@") + "/none.png?token=hidden"
+    report = project.import_dataset(media_at([url], sized=False))
+    shown = " ".join(map(str, [*report.problems, *project.prefetch([url])]))
+    assert "none.png" in shown
+    assert "secret" not in shown
+    assert "hidden" not in shown
 
 
 def test_frames_of_a_video_stay_in_one_part() -> None:

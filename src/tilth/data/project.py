@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -26,7 +25,7 @@ from tilth.data.media_source import MediaSource, is_plain
 from tilth.data.presence import find_files
 from tilth.data.problems import LabelReport, Problem
 from tilth.data.records import TaskKind
-from tilth.data.storage import FetchSettings, is_url
+from tilth.data.storage import FetchSettings
 from tilth.data.video import split_frame
 from tilth.errors import CatalogueError, MediaError, PathEscapeError, SettingsError
 
@@ -39,7 +38,6 @@ RUNS_FOLDER = "runs"
 CACHE_FOLDER = ".tilth/cache"
 
 _WINDOWS_DRIVE = re.compile(r"^[A-Za-z]:")
-_FETCHERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,27 +141,20 @@ class Project:
     def prefetch(
         self, uris: Iterable[str], *, advance: Callable[[int], object] | None = None
     ) -> tuple[Problem, ...]:
-        """Fetch remote media, several at a time; those that cannot be had are reported.
+        """Bring remote media and frames of videos into the cache, several at a time.
+
+        What cannot be had is reported. Media that are files already cost nothing; more than the
+        cache holds is fetched for nothing.
 
         Args:
-            advance: called with the number of files after each.
+            advance: called with the number of media after each.
         """
-        remote = list(dict.fromkeys(split_frame(uri)[0] for uri in uris if is_url(uri)))
         report = LabelReport(where="media")
-
-        def get(url: str) -> MediaError | None:
-            try:
-                self._source.local(url, self._local_file)
-            except MediaError as error:
-                return error
-            return None
-
-        with ThreadPoolExecutor(_FETCHERS) as pool:
-            for error in pool.map(get, remote):
-                if error is not None:
-                    report.add("remote file that cannot be had", "kept, not read", [str(error)])
-                if advance is not None:
-                    advance(1)
+        for error in self._source.prefetch(uris, self._local_file):
+            if error is not None:
+                report.add("picture that cannot be had", "kept, not read", [str(error)])
+            if advance is not None:
+                advance(1)
         return report.problems
 
     def _local_file(self, uri: str) -> Path:
@@ -220,6 +211,13 @@ class Project:
             )
             if width > 0 and height > 0  # the headers of the others are read anyway
         ]
+        # What cannot be had is reported by those who then ask for it; they do not wait again.
+        remote = set(media.uri) if verify else set(media.uri).difference(sized)
+        for _ in self._source.prefetch(
+            (uri if verify else split_frame(uri)[0] for uri in media.uri if uri in remote),
+            self._imported_file,
+        ):
+            pass
         dataset, unreadable = fill_sizes(dataset, self._imported_size)
         report = self.catalogue.import_dataset(
             dataset,

@@ -167,11 +167,11 @@ def _copy(url: str, target: BinaryIO, patience: _Patience) -> str:
     digest, limit, seen = hashlib.blake2b(digest_size=16), patience.settings.max_gb * 2**30, 0
     for chunk in _chunks(url, patience):
         seen += len(chunk)
-        patience.received += len(chunk)
+        patience.received = max(patience.received, seen)  # another attempt is no progress
         if seen > limit:
             raise _too_large(url, patience.settings)
         if patience.is_over():
-            raise TimeoutError(f"no end after {patience.settings.timeout_s:g} s")
+            raise TimeoutError
         digest.update(chunk)
         target.write(chunk)
     return digest.hexdigest()
@@ -242,6 +242,8 @@ def _permanent_reason(error: Exception) -> str:
         return "it may not be read: keys missing or wrong"
     if type(error).__name__ == "TooManyRedirects":
         return "the server sends us in circles"
+    if type(error).__name__.startswith("NonHttpUrl"):
+        return "the server sends us to an address of another kind"
     if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
         return f"the server answers {status}"
     if isinstance(error, ValueError):  # another scheme behind a redirect among them
@@ -253,6 +255,8 @@ def _not_fetched(
     url: str, reason: str, error: Exception, attempts: int, settings: FetchSettings
 ) -> MediaError:
     got = reason or f"{type(error).__name__}: {_without_urls(str(error))}".rstrip(": ")
+    if isinstance(error, TimeoutError):
+        got = f"not all of it came in time (media.timeout_s = {settings.timeout_s:g})"
     return MediaError(
         "the file behind a URL cannot be fetched",
         where=shown_url(url),

@@ -122,7 +122,7 @@ class Video:
 
     def time_of(self, index: int) -> float:
         """Seconds from the first frame to this one."""
-        self._refuse_outside(index)
+        self.expect_frame(index)
         return float((int(self._pts[index]) - int(self._pts[0])) * self._stream.time_base)
 
     def index_at(self, seconds: float) -> int:
@@ -141,7 +141,7 @@ class Video:
         Raises:
             MediaError: no such frame, or the video is damaged there.
         """
-        self._refuse_outside(index)
+        self.expect_frame(index)
         # The cheapest way first; the file's start is the one that never misses.
         for is_ready in (self._can_go_on_to, self._jump_before, self._restart):
             if is_ready(index):
@@ -158,6 +158,20 @@ class Video:
         """Several frames; in rising order each is decoded once."""
         for index in indices:
             yield self.read_frame(index)
+
+    def expect_frame(self, index: int) -> None:
+        """Refuse an index that no frame has.
+
+        Raises:
+            MediaError: as `read_frame`.
+        """
+        if not 0 <= index < self.num_frames:
+            raise MediaError(
+                "a frame that the video does not have",
+                where=f"{self.path}#frame={index}",
+                expected=f"0 to {self.num_frames - 1}",
+                got=str(index),
+            )
 
     def _opened(self) -> Any:
         if not self.path.is_file():
@@ -277,15 +291,6 @@ class Video:
             pass  # said by the caller, with the frame's number
         self._decoder = None
         return None
-
-    def _refuse_outside(self, index: int) -> None:
-        if not 0 <= index < self.num_frames:
-            raise MediaError(
-                "a frame that the video does not have",
-                where=f"{self.path}#frame={index}",
-                expected=f"0 to {self.num_frames - 1}",
-                got=str(index),
-            )
 
 
 def _time_of(item: Any) -> int | None:
