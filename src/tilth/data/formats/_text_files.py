@@ -33,7 +33,7 @@ __all__ = [
     "write_label_files",
 ]
 
-_THREADS = 8
+_THREADS = 4  # opening and making files waits for the system; more of them gain nothing
 _FILES_A_TASK = 256
 _BLOCK_BYTES = 24 * 2**20  # of text at a time; arrays over it take some twenty times that
 _MOST_BYTES = 64 * 2**20  # of one file: no picture has a million labels
@@ -97,14 +97,17 @@ def files_below(
             continue
         for entry in entries:
             name = prefix + entry.name
+            is_folder = _is_folder(entry)
+            if not is_folder and os.path.splitext(entry.name)[1].lower() not in suffixes:
+                continue
             if entry.is_symlink() and not links and not _stays(Path(entry.path), inside):
                 leaving.append(name)
-            elif _is_folder(entry):
+            elif is_folder:
                 real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
                 if real not in seen and depth < _DEEPEST:
                     seen.add(real)
                     folders.append((f"{name}/", depth + 1))
-            elif os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file():
+            elif entry.is_file():
                 names.append(name)
     report.add("link that leaves the folder", "not followed", sorted(leaving))
     return sorted(names)

@@ -120,7 +120,8 @@ def _labels(root: Path, name: str, report: LabelReport) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for folder in dict.fromkeys((labels_of(name), name)):
-        if not (root / folder).is_dir():
+        home = (root / folder).resolve()
+        if not home.is_dir() or not home.is_relative_to(root):
             continue
         for file in files_below(root / folder, (".txt",), report):
             path = PurePosixPath(folder, file)

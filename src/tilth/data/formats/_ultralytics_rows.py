@@ -160,7 +160,7 @@ def report_shares(rows: YoloRows, kinds: Kinds, report: LabelReport) -> None:
     report_rows(report, kind, "kept as it is; Ultralytics leaves its picture out", bad, rows.place)
     with_outline = np.zeros(len(rows.files), np.bool_)
     with_outline[rows.file[kinds.is_outline]] = True
-    mixed = np.asarray(~kinds.is_outline & with_outline[rows.file])
+    mixed = ~kinds.is_outline & with_outline[rows.file]
     kind = "box in a file with outlines"
     report_rows(
         report, kind, "kept as a box; Ultralytics takes it for two corners", mixed, rows.place
@@ -251,7 +251,7 @@ def with_one_outline(dataset: Dataset, report: LabelReport) -> AnnotationColumns
     report.add(kind, "becomes one outline of the same inside, or parts", stuck)
     boxes, areas = labels.boxes_xyxy.copy(), labels.area.copy()
     boxes[at], areas[at] = polygons.boxes_xyxy(), polygons.areas()
-    moved = (np.abs(boxes - labels.boxes_xyxy) > _BOX_TOLERANCE_PX).any(axis=1)
+    moved = np.any(np.abs(boxes - labels.boxes_xyxy) > _BOX_TOLERANCE_PX, axis=1)
     kind = "box that is not the box around its outline"
     report_rows(report, kind, "becomes that", moved, lambda row: f"label {labels.id[row]}")
     return replace(labels, boxes_xyxy=boxes, area=areas, segmentation=RaggedBytes.of(texts))
@@ -284,12 +284,12 @@ def _without_scraps(
 
 def _boxes_beside_outlines(labels: AnnotationColumns, report: LabelReport) -> AnnotationColumns:
     """In a picture with an outline, boxes become rectangles."""
-    is_outline = labels.geometry == Geometry.POLYGON
+    is_outline = np.asarray(labels.geometry == Geometry.POLYGON)
     if is_outline.all() or not is_outline.any():
         return labels
     pictures = np.zeros(int(labels.media_index.max()) + 1, np.bool_)
     pictures[labels.media_index[is_outline]] = True
-    beside = ~is_outline & pictures[labels.media_index]
+    beside = np.asarray(~is_outline & pictures[labels.media_index])
     if not beside.any():
         return labels
     kind = "box in a picture with outlines"

@@ -128,8 +128,9 @@ def _root(path: object, file: Path, media_root: Path | None, report: LabelReport
 
 
 def _specs(value: object, file: Path) -> list[str]:
-    specs = value if isinstance(value, list) else [value] if value else []
-    if not all(isinstance(spec, str) for spec in specs):
+    values = value if isinstance(value, list) else [value] if value else []
+    specs = [spec for spec in values if isinstance(spec, str)]
+    if len(specs) < len(values):
         raise LabelError("a split is a path or a list of paths", where=str(file))
     return [spec for spec in specs if spec]
 

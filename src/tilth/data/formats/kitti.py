@@ -256,7 +256,10 @@ def _report_odd(
 
 
 def _label_folder(path: Path) -> Path:
-    return next((path / name for name in _LABEL_FOLDERS if (path / name).is_dir()), path)
+    """Where the label files are; a link out of ``path`` is not followed."""
+    inside = path.resolve()
+    folders = (path / name for name in _LABEL_FOLDERS if (path / name).is_dir())
+    return next((folder for folder in folders if folder.resolve().is_relative_to(inside)), path)
 
 
 def _picture_folder(labels: Path) -> Path:
