@@ -131,6 +131,14 @@ def test_what_a_format_holds_costs_nothing(name: str, data: st.DataObject) -> No
 
 ALSO_REPORTED: dict[str, set[str]] = {
     "folders": {"picture of several classes", "further object of a class in one picture"},
+    "masks_instance": {"masks that overlap", "mask that others cover"},
+    "masks_per_class": {"further object of a class in one picture"},
+    "masks_semantic": {
+        "further object of a class in one picture",
+        "masks that overlap",
+        "mask that others cover",
+    },
+    "pascal": {"masks that overlap", "mask that others cover"},
     "yolo_keras": {"box that is not on whole pixels", "box that rounding would close"},
     "yolo_ultralytics": {"box in a picture with outlines"},
 }

@@ -1,4 +1,4 @@
-"""Where the files of a Pascal VOC set lie, and what its lists say: splits, classes, the origin.
+"""Where the files of a Pascal VOC set lie, and what its lists say: splits, and the origin.
 
     VOC2012/Annotations/*.xml  JPEGImages/*.jpg  ImageSets/Main/{train,val,test}.txt
             SegmentationObject/*.png  SegmentationClass/*.png  labelmap.txt
@@ -19,21 +19,11 @@ from numpy.typing import NDArray
 
 from tilth.data.formats._text_files import files_below
 from tilth.data.problems import LabelReport
-from tilth.data.records import Category, Split
+from tilth.data.records import Split
 from tilth.errors import LabelError
 
-__all__ = [
-    "LABELMAP",
-    "VocFile",
-    "find_files",
-    "labelmap_text",
-    "read_labelmap",
-    "read_splits",
-    "split_lists",
-]
+__all__ = ["VocFile", "find_files", "origin_line", "read_splits", "split_lists", "stated_origin"]
 
-LABELMAP = "labelmap.txt"
-BACKGROUND = "background"
 _PICTURE_FOLDERS = ("JPEGImages", "images", "Images")
 _ORIGIN = re.compile(r"^#\s*origin:\s*(zero|voc1)\b", re.MULTILINE)
 _FLAGGED = re.compile(r"^(.*\S)\s+(?:-1|0|1)$")  # "2008_000008  1" in the lists of one class
@@ -158,45 +148,20 @@ def _lines(path: Path) -> list[str]:
     return [line for line in re.split(r"\r?\n", text) if line.strip()]
 
 
-def read_labelmap(path: Path) -> tuple[list[str], str | None]:
-    """The classes in order, and the origin that a file of ours states.
-
-    A line is ``name:r,g,b:parts:actions``, as CVAT and Datumaro write it, or a name alone; the
-    first one is ``background``, which is not a class of objects.
+def stated_origin(labelmap: Path) -> str | None:
+    """The origin that a ``labelmap.txt`` of ours states.
 
     Raises:
-        LabelError: not text, or a class that stands twice.
+        LabelError: not text.
     """
-    lines = _lines(path)
-    names = [_name(line) for line in lines if not line.startswith("#")]
-    if names[:1] == [BACKGROUND]:
-        names = names[1:]
-    for row, name in enumerate(names):
-        if name in names[:row]:
-            raise LabelError("a class that stands twice", where=str(path), got=name[:80])
-    stated = _ORIGIN.search("\n".join(lines))
-    return names, stated[1] if stated else None
+    found = _ORIGIN.search("\n".join(_lines(labelmap))) if labelmap.is_file() else None
+    return found[1] if found else None
 
 
-def _name(line: str) -> str:
-    name = line.partition(":")[0].strip()
-    for escape, character in (("%3A", ":"), ("%23", "#"), ("%25", "%")):
-        name = name.replace(escape, character)
-    return name
-
-
-def labelmap_text(categories: Sequence[Category], origin: str, colours: NDArray[np.uint8]) -> str:
-    """The classes in order, each with its colour in ``SegmentationClass``.
-
-    Args:
-        colours: uint8 [k, 3]; the first is that of the background.
-    """
+def origin_line(origin: str) -> str:
+    """The comment in ``labelmap.txt`` that `stated_origin` finds."""
     meaning = {"zero": "pixel edges, from 0", "voc1": "pixels, from 1, both ends inside"}[origin]
-    lines = [f"# origin: {origin} ({meaning})", "# label:color_rgb:parts:actions"]
-    for name, colour in zip([BACKGROUND, *(c.name for c in categories)], colours, strict=True):
-        safe = name.replace("%", "%25").replace(":", "%3A").replace("#", "%23")
-        lines.append(f"{safe}:{','.join(map(str, colour.tolist()))}::")
-    return "\n".join(lines) + "\n"
+    return f"# origin: {origin} ({meaning})\n"
 
 
 def split_lists(stems: Sequence[str], split: NDArray[np.int8]) -> dict[PurePosixPath, str]:

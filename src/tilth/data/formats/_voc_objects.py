@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tilth.data.formats._class_list import class_list
 from tilth.data.formats._columns import report_rows
-from tilth.data.formats._voc_layout import LABELMAP, VocFile, read_labelmap
+from tilth.data.formats._labelmap import LABELMAP, value_classes
+from tilth.data.formats._voc_layout import VocFile, stated_origin
 from tilth.data.formats._voc_records import VocRecords, parse_file, scan_files
 from tilth.data.formats._xml_files import parse_xml, read_whole
 from tilth.data.problems import LabelReport
@@ -107,16 +108,13 @@ def stated_classes(
 ) -> tuple[list[str] | None, str | None]:
     """The classes in order, if anything says them, and the origin that our own list states."""
     homes = list(dict.fromkeys([*(file.home for file in files), path.resolve()]))
-    names, stated = None, None
-    for home in homes:
-        if names is None and (home / LABELMAP).is_file():
-            names, stated = read_labelmap(home / LABELMAP)
-            if not given:
-                report.notes.append(f"classes: from {LABELMAP}")
-    if given or names is None:
-        found = class_list(given, [home / name for home in homes for name in _LISTS], report)
-        names = None if found is None else [category.name for category in found]
-    return names, stated
+    origins = (stated_origin(home / LABELMAP) for home in homes)
+    stated = next((origin for origin in origins if origin), None)
+    listed = value_classes(given, homes, 1, report)
+    if listed is not None:
+        return listed.names, stated
+    found = class_list("", [home / name for home in homes for name in _LISTS], report)
+    return None if found is None else [category.name for category in found], stated
 
 
 def object_classes(

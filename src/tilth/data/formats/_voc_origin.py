@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilth.data.formats._columns import report_rows
-from tilth.data.formats._voc_layout import LABELMAP
+from tilth.data.formats._labelmap import LABELMAP
 from tilth.data.formats._voc_objects import VocObjects
 from tilth.data.formats._voc_records import Label
 from tilth.data.problems import LabelReport

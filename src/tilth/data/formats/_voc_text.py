@@ -13,14 +13,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from tilth.data.dataset import Dataset
 from tilth.data.formats._attribute_text import attribute_text
-from tilth.data.formats._xml_files import XML_ILLEGAL, escaped
+from tilth.data.formats._xml_files import XML_ILLEGAL, escaped, plain_numbers
 from tilth.data.records import Geometry
 
-__all__ = ["file_texts", "plain_numbers"]
+__all__ = ["file_texts"]
 
 _HEAD = (
     "<annotation>\n\t<folder>%s</folder>\n\t<filename>%s</filename>\n\t<source>\n"
@@ -73,14 +72,6 @@ def file_texts(
             said = (escaped(folders[row]), escaped(filenames[row]), *sizes[row].tolist())
             text = "".join(objects[begin:stop]) % tuple(corners[4 * begin : 4 * stop])
             yield f"{_HEAD % said}{text}</annotation>\n"
-
-
-def plain_numbers(values: NDArray[np.float64]) -> Sequence[float]:
-    """The numbers in a flat list, whole ones as integers: readers of old cannot take ``12.0``."""
-    flat = values.ravel()
-    if np.abs(flat).max(initial=0) < 2**53 and np.array_equal(np.trunc(flat), flat):
-        return flat.astype(np.int64).tolist()
-    return [int(value) if value.is_integer() else value for value in flat.tolist()]
 
 
 @lru_cache(maxsize=65_536)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from lxml import etree
+from numpy.typing import NDArray
 
 from tilth.errors import DataError, LabelError
 
@@ -19,6 +22,7 @@ __all__ = [
     "escaped",
     "is_plain_utf8",
     "parse_xml",
+    "plain_numbers",
     "read_whole",
 ]
 
@@ -108,3 +112,11 @@ def escaped(text: str) -> str:
             "a name with a character that XML has no place for", got=repr(text), fix="rename it"
         )
     return text.translate(_ESCAPES) if _ESCAPED.search(text) else text
+
+
+def plain_numbers(values: NDArray[np.float64]) -> Sequence[float]:
+    """The numbers in a flat list, whole ones as integers: readers of old cannot take ``12.0``."""
+    flat = values.ravel()
+    if np.abs(flat).max(initial=0) < 2**53 and np.array_equal(np.trunc(flat), flat):
+        return flat.astype(np.int64).tolist()
+    return [int(value) if value.is_integer() else value for value in flat.tolist()]

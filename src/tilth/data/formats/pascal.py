@@ -32,15 +32,10 @@ from tilth.data.atomic import atomic_folder
 from tilth.data.dataset import Dataset
 from tilth.data.formats._columns import annotation_columns, media_columns, report_rows
 from tilth.data.formats._fit import fit
+from tilth.data.formats._labelmap import LABELMAP, labelmap_text
 from tilth.data.formats._media_names import label_stems, relative_names
-from tilth.data.formats._voc_layout import (
-    LABELMAP,
-    find_files,
-    labelmap_text,
-    read_splits,
-    split_lists,
-)
-from tilth.data.formats._voc_masks import mask_pictures, read_masks, seen_masks, voc_palette
+from tilth.data.formats._voc_layout import find_files, origin_line, read_splits, split_lists
+from tilth.data.formats._voc_masks import mask_pictures, read_masks, seen_masks
 from tilth.data.formats._voc_objects import (
     VocObjects,
     object_classes,
@@ -219,17 +214,15 @@ def write(
     stems = _stems(names)
     for category in dataset.categories:
         _refuse_odd_class(category.name)
-    palette = voc_palette()
-    colours = palette[np.minimum(np.arange(len(dataset.categories) + 1), 255)]
     with atomic_folder(path, replace=replace) as folder:
         _write_annotations(dataset, folder / "Annotations", names, stems, options)
         for media_row, objects, classes in mask_pictures(dataset):
-            for kind, data in (("SegmentationObject", objects), ("SegmentationClass", classes)):
-                _write_file(folder / kind / f"{stems[media_row]}.png", data)
-        for place, text in split_lists(stems, dataset.media.split).items():
-            _write_file(folder / place, text.encode())
-        text = labelmap_text(dataset.categories, options.origin, colours)
-        _write_file(folder / LABELMAP, text.encode())
+            for kind, png in (("SegmentationObject", objects), ("SegmentationClass", classes)):
+                _write_file(folder / kind / f"{stems[media_row]}.png", png)
+        for place, entries in split_lists(stems, dataset.media.split).items():
+            _write_file(folder / place, entries.encode())
+        labelmap = labelmap_text([category.name for category in dataset.categories])
+        _write_file(folder / LABELMAP, (origin_line(options.origin) + labelmap).encode())
     return report
 
 
