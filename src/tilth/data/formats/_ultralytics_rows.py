@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -26,12 +27,13 @@ __all__ = [
     "Kinds",
     "kinds_of",
     "outlines",
+    "outside_rows",
     "report_shares",
     "row_lines",
-    "shares_in_rows",
     "with_one_outline",
 ]
 
+_BLOCK = 20_000  # labels whose corners are numbers at one time
 _BOX = 4
 _LEAST_OUTLINE = 6  # three corners
 _KEY_POINT = 3  # x, y and whether it is seen: 0, 1 or 2
@@ -169,32 +171,38 @@ def report_shares(rows: YoloRows, kinds: Kinds, report: LabelReport) -> None:
 
 def outlines(
     rows: YoloRows, kinds: Kinds, media: MediaColumns, report: LabelReport
-) -> tuple[NDArray[np.float64], Sequence[bytes | None] | None, NDArray[np.float64] | None]:
+) -> tuple[NDArray[np.float64], RaggedBytes, NDArray[np.float64]]:
     """Boxes float64 [k, 4] of the k outlines; of all rows their JSON and areas (NaN for boxes)."""
-    at = np.flatnonzero(kinds.is_outline)
-    if not len(at):
-        return np.zeros((0, 4)), None, None
-    lengths = kinds.length[at]
-    first = np.concatenate([[0], np.cumsum(lengths)])
+    boxes, areas = np.zeros((len(rows), 4)), np.full(len(rows), np.nan)
+    texts: list[RaggedBytes] = []
+    split = 0
+    for start in range(0, len(rows), _BLOCK):
+        at = start + np.flatnonzero(kinds.is_outline[start : start + _BLOCK])
+        polygons = _outlines_of(rows, at, kinds.length[at], media)
+        boxes[at], areas[at] = polygons.boxes_xyxy(), polygons.areas()
+        rings = {row: _rings(polygons, row)[0] for row in _crossing_themselves(polygons).tolist()}
+        apart = {row: parts for row, ring in rings.items() if len(parts := taken_apart(ring)) > 1}
+        split += len(apart)
+        block: list[bytes | None] = [None] * min(_BLOCK, len(rows) - start)
+        for at_row, text in zip((at - start).tolist(), polygons.to_json(), strict=True):
+            block[at_row] = text
+        for row, parts in apart.items():
+            block[int(at[row]) - start] = _json(parts)
+        texts.append(RaggedBytes.of(block))
+    if split:
+        report.notes.append(f"{split} outlines with bridges of no width: taken apart into parts")
+    return boxes[kinds.is_outline], RaggedBytes.concatenate(texts), areas
+
+
+def _outlines_of(
+    rows: YoloRows, at: NDArray[np.int64], lengths: NDArray[np.int64], media: MediaColumns
+) -> Polygons:
+    """The numbers of these rows, in pixels."""
+    first = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     flat = np.arange(first[-1]) + np.repeat(rows.first[:-1][at] - first[:-1], lengths)
     file = np.repeat(rows.file[at], lengths // 2)
     side = np.stack([media.width[file], media.height[file]], axis=1).ravel()
-    polygons = Polygons(pixels(rows.numbers[flat], side), first, np.arange(len(at) + 1))
-    texts = list(polygons.to_json())
-    split = 0
-    for row in _crossing_themselves(polygons).tolist():
-        parts = taken_apart(_rings(polygons, row)[0])
-        if len(parts) > 1:
-            texts[row] = _json(parts)
-            split += 1
-    if split:
-        report.notes.append(f"{split} outlines with bridges of no width: taken apart into parts")
-    everywhere: list[bytes | None] = [None] * len(rows)
-    areas = np.full(len(rows), np.nan)
-    for row, text in zip(at.tolist(), texts, strict=True):
-        everywhere[row] = text
-    areas[at] = polygons.areas()
-    return polygons.boxes_xyxy(), RaggedBytes.of(everywhere), areas
+    return Polygons(pixels(rows.numbers[flat], side), first, np.arange(len(at) + 1))
 
 
 def _crossing_themselves(polygons: Polygons) -> NDArray[np.int64]:
@@ -226,60 +234,100 @@ def _json(rings: Sequence[Ring]) -> bytes:
 def with_one_outline(dataset: Dataset, report: LabelReport) -> AnnotationColumns:
     """The labels as they will be read from rows of one outline each, in files of one kind."""
     labels = dataset.annotations
-    at = np.flatnonzero(labels.geometry == Geometry.POLYGON)
-    if not len(at):
-        return labels
-    labels = _without_scraps(labels, at, report)
-    labels = _boxes_beside_outlines(labels, report)
-    at = np.flatnonzero(labels.geometry == Geometry.POLYGON)
-    if not len(at):
-        return labels
-    texts = list(labels.segmentation)
-    polygons = polygons_of_json([texts[row] for row in at.tolist()])
-    bridged = 0
-    stuck = []
-    for row in _crossing_themselves(polygons).tolist():
-        rings = _rings(polygons, row)
-        back = taken_apart(joined(rings))
-        bridged += len(rings) > 1
-        if len(back) != len(rings):
-            stuck.append(f"label {labels.id[at[row]]}")
-        texts[at[row]] = _json(back)
-    if bridged:
-        report.notes.append(f"{bridged} labels of several parts: joined by bridges of no width")
-    kind = "outline whose parts a reader cannot tell apart"
-    report.add(kind, "becomes one outline of the same inside, or parts", stuck)
+    packed = RaggedBytes.of(labels.segmentation)
+    changed: dict[int, bytes | None] = {}
     boxes, areas = labels.boxes_xyxy.copy(), labels.area.copy()
-    boxes[at], areas[at] = polygons.boxes_xyxy(), polygons.areas()
-    moved = np.any(np.abs(boxes - labels.boxes_xyxy) > _BOX_TOLERANCE_PX, axis=1)
-    kind = "box that is not the box around its outline"
-    report_rows(report, kind, "becomes that", moved, lambda row: f"label {labels.id[row]}")
-    return replace(labels, boxes_xyxy=boxes, area=areas, segmentation=RaggedBytes.of(texts))
-
-
-def _without_scraps(
-    labels: AnnotationColumns, at: NDArray[np.int64], report: LabelReport
-) -> AnnotationColumns:
-    """Parts of fewer than three corners are left out: such a row would be taken for a box."""
-    texts = list(labels.segmentation)
-    polygons = polygons_of_json([texts[row] for row in at.tolist()])
-    lengths = np.diff(polygons.part_first)
-    whole = (lengths >= _LEAST_OUTLINE) & (lengths % 2 == 0)
-    if whole.all() and (polygons.parts > 0).all():
-        return labels
     geometry = labels.geometry.copy()
-    kept = np.concatenate([[0], np.cumsum(whole)])[polygons.row_first]
-    scrappy = np.flatnonzero(np.diff(kept) < np.maximum(polygons.parts, 1))
-    for row in scrappy.tolist():
-        parts = msgspec.json.decode(texts[at[row]] or b"[]")
-        parts = [part for part in parts if len(part) >= _LEAST_OUTLINE and len(part) % 2 == 0]
-        texts[at[row]] = msgspec.json.encode(parts) if parts else None
-        if not parts:
-            geometry[at[row]] = Geometry.BOX
-    places = [f"label {labels.id[row]}" for row in at[scrappy].tolist()]
-    kind = "part of fewer than three corners"
-    report.add(kind, "left out; a label without another part becomes its box", places)
-    return replace(labels, geometry=geometry, segmentation=RaggedBytes.of(texts))
+    found = _Found()
+    for start in range(0, len(labels), _BLOCK):
+        at = start + np.flatnonzero(geometry[start : start + _BLOCK] == Geometry.POLYGON)
+        texts = [packed[row] for row in at.tolist()]
+        polygons = polygons_of_json(texts)
+        for row in _scrappy(polygons).tolist():
+            found.scraps.append(int(at[row]))
+            texts[row] = changed[int(at[row])] = _without_scraps(texts[row])
+        whole = np.array([text is not None for text in texts], np.bool_)
+        geometry[at[~whole]] = Geometry.BOX
+        at, texts = at[whole], [text for text in texts if text is not None]
+        polygons = polygons_of_json(texts) if found.scraps else polygons
+        boxes[at], areas[at] = polygons.boxes_xyxy(), polygons.areas()
+        for row in _crossing_themselves(polygons).tolist():
+            parts = _rings(polygons, row)
+            back = taken_apart(joined(parts))
+            found.bridged += len(parts) > 1
+            found.stuck += [int(at[row])] if len(back) != len(parts) else []
+            changed[int(at[row])] = _json(back)
+    found.moved = np.any(np.abs(boxes - labels.boxes_xyxy) > _BOX_TOLERANCE_PX, axis=1)
+    found.report(labels, report)
+    labels = replace(
+        labels,
+        geometry=geometry,
+        boxes_xyxy=boxes,
+        area=areas,
+        segmentation=_changed(packed, changed),
+    )
+    return _boxes_beside_outlines(labels, report)
+
+
+@dataclass
+class _Found:
+    """Rows of what one outline a row cannot hold."""
+
+    scraps: list[int] = field(default_factory=list)
+    stuck: list[int] = field(default_factory=list)
+    bridged: int = 0
+    moved: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def report(self, labels: AnnotationColumns, report: LabelReport) -> None:
+        if self.bridged:
+            text = f"{self.bridged} labels of several parts: joined by bridges of no width"
+            report.notes.append(text)
+        for kind, action, rows in (
+            (
+                "part of fewer than three corners",
+                "left out; a label without another part becomes its box",
+                self.scraps,
+            ),
+            (
+                "outline whose parts a reader cannot tell apart",
+                "becomes one outline of the same inside, or parts",
+                self.stuck,
+            ),
+            (
+                "box that is not the box around its outline",
+                "becomes that",
+                np.flatnonzero(self.moved).tolist(),
+            ),
+        ):
+            report.add(kind, action, [f"label {labels.id[row]}" for row in rows])
+
+
+def _scrappy(polygons: Polygons) -> NDArray[np.int64]:
+    """Rows without a part, or with one of fewer than three corners, which is a box in its row."""
+    lengths = np.diff(polygons.part_first)
+    scrap = np.flatnonzero((lengths < _LEAST_OUTLINE) | (lengths % 2 == 1))
+    rows = np.searchsorted(polygons.row_first, scrap, side="right") - 1
+    return np.union1d(rows, np.flatnonzero(polygons.parts == 0))
+
+
+def _without_scraps(text: bytes | None) -> bytes | None:
+    parts = msgspec.json.decode(text or b"[]")
+    whole = [part for part in parts if len(part) >= _LEAST_OUTLINE and len(part) % 2 == 0]
+    return msgspec.json.encode(whole) if whole else None
+
+
+def _changed(texts: RaggedBytes, changes: dict[int, bytes | None]) -> RaggedBytes:
+    """The texts with some of them replaced, copied once and in long pieces."""
+    if not changes:
+        return texts
+    stream, lengths, after = io.BytesIO(), texts.lengths, 0
+    for row in sorted(changes):
+        new = changes[row] or b""
+        stream.write(texts.data[texts.offsets[after] : texts.offsets[row]])
+        stream.write(new)
+        lengths[row], after = len(new), row + 1
+    stream.write(texts.data[texts.offsets[after] : texts.offsets[-1]])
+    return RaggedBytes(stream.getvalue(), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def _boxes_beside_outlines(labels: AnnotationColumns, report: LabelReport) -> AnnotationColumns:
@@ -297,14 +345,25 @@ def _boxes_beside_outlines(labels: AnnotationColumns, report: LabelReport) -> An
     rows = np.flatnonzero(beside)
     corners = labels.boxes_xyxy[rows][:, _COORDINATES].ravel()
     rectangles = Polygons(corners, np.arange(len(rows) + 1) * 8, np.arange(len(rows) + 1))
-    texts = list(labels.segmentation)
-    for row, text in zip(rows.tolist(), rectangles.to_json(), strict=True):
-        texts[row] = text
-    geometry = np.where(beside, np.uint8(Geometry.POLYGON), labels.geometry)
-    return replace(labels, geometry=geometry, segmentation=RaggedBytes.of(texts))
+    texts = dict(zip(rows.tolist(), rectangles.to_json(), strict=True))
+    return replace(
+        labels,
+        geometry=np.where(beside, np.uint8(Geometry.POLYGON), labels.geometry),
+        segmentation=_changed(RaggedBytes.of(labels.segmentation), texts),
+    )
 
 
-def shares_in_rows(dataset: Dataset, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def outside_rows(dataset: Dataset) -> NDArray[np.bool_]:
+    """bool [m]: labels with a number outside 0 to 1."""
+    outside = np.zeros(len(dataset.annotations), np.bool_)
+    for start in range(0, len(outside), _BLOCK):
+        first, numbers = _shares_in_rows(dataset, slice(start, min(start + _BLOCK, len(outside))))
+        at = np.flatnonzero((numbers < 0) | (numbers > 1))
+        outside[start + np.searchsorted(first, at, side="right") - 1] = True
+    return outside
+
+
+def _shares_in_rows(dataset: Dataset, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The numbers of the rows' shapes, and int64 [m + 1] where each row begins."""
     labels, media = dataset.annotations, dataset.media
     media_rows = labels.media_index[rows]
@@ -338,7 +397,7 @@ def _one_ring_each(texts: list[bytes | None]) -> Polygons:
 def row_lines(dataset: Dataset, rows: slice, *, scores: bool) -> pa.LargeStringArray:
     """The rows as lines."""
     labels = dataset.annotations
-    first, numbers = shares_in_rows(dataset, rows)
+    first, numbers = _shares_in_rows(dataset, rows)
     lists = pa.LargeListArray.from_arrays(pa.array(first), column(numbers))
     shapes = pc.binary_join(lists, pa.scalar(" ", pa.large_string()))
     columns = [column(labels.category_index[rows]), shapes]

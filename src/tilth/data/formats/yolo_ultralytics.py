@@ -42,9 +42,9 @@ from tilth.data.formats._ultralytics_files import find_files
 from tilth.data.formats._ultralytics_rows import (
     kinds_of,
     outlines,
+    outside_rows,
     report_shares,
     row_lines,
-    shares_in_rows,
     with_one_outline,
 )
 from tilth.data.formats._ultralytics_yaml import fields_of, labels_of, read_data_yaml, written
@@ -207,28 +207,20 @@ def adapt(
     holds = with_(HOLDS, scores=options.confidence)
     dataset = sized(fit(dataset, holds, report), report)
     dataset = with_(dataset, annotations=with_one_outline(dataset, report))
-    _report_outside(dataset, report)
-    media = dataset.media
+    labels, media = dataset.annotations, dataset.media
+    kind = "label with a number outside 0 to 1"
+    action = "written as it is; Ultralytics leaves its picture out"
+    outside = outside_rows(dataset)
+    report_rows(report, kind, action, outside, lambda row: f"label {labels.id[row]}")
     none = media.split == Split.NONE
     if none.any():
         report.notes.append(f"{int(none.sum())} pictures of no split are written to train")
         split = np.where(none, np.int8(Split.TRAIN), media.split)
         dataset = with_(dataset, media=with_(media, split=split))
-    if len(media) and not (dataset.media.split == Split.VAL).any():
+    if len(media) and not (media.split == Split.VAL).any():
         report.notes.append("no picture is in val, and Ultralytics does not train without")
-    report.num_annotations = len(dataset.annotations)
+    report.num_annotations = len(labels)
     return dataset, report
-
-
-def _report_outside(dataset: Dataset, report: LabelReport) -> None:
-    labels = dataset.annotations
-    first, numbers = shares_in_rows(dataset, slice(0, len(labels)))
-    outside = (numbers < 0) | (numbers > 1)
-    rows = np.zeros(len(labels), np.bool_)
-    rows[np.searchsorted(first, np.flatnonzero(outside), side="right") - 1] = True
-    kind = "label with a number outside 0 to 1"
-    action = "written as it is; Ultralytics leaves its picture out"
-    report_rows(report, kind, action, rows, lambda row: f"label {labels.id[row]}")
 
 
 def write(
