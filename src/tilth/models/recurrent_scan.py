@@ -1,4 +1,4 @@
-"""The recurrences of `tilth.models.recurrent`, fused: what autograd would do step by step, in bulk.
+"""The steps of `tilth.models.recurrent_cells`, fused: what autograd does one by one, in bulk.
 
 Forwards, each step is one product and a few operations in place. Backwards, everything that does
 not depend on the later steps is computed for all steps at once, so that a step is again one product
@@ -124,17 +124,21 @@ class GruScan(torch.autograd.Function):
         gates, from_n, outputs, start, weights = ctx.saved_tensors
         r, z, n = gates.chunk(3, dim=-1)
         before = _before(outputs, start)
-        # Every gradient of a step is linear in that of its h; these are the factors.
-        of_n = through_tanh(1 - z, n)
-        of_r, of_z = through_sigmoid(of_n * from_n, r), through_sigmoid(before - n, z)
-        slopes = torch.stack([of_r, of_z, of_n * r, of_n], dim=2)
+        # Every gradient of a step is linear in that of its h; these are the factors, in an order
+        # in which what goes back into h and what goes into the drives are both slices.
+        slopes = r.new_empty(*r.shape[:2], 4, r.shape[2])
+        of_n, of_r, of_z, of_back = slopes.unbind(2)
+        through_tanh(1 - z, n, grad_input=of_n)
+        through_sigmoid(of_n * from_n, r, grad_input=of_r)
+        through_sigmoid(before - n, z, grad_input=of_z)
+        torch.mul(of_n, r, out=of_back)
         pulled = torch.zeros_like(start)
         for slope, grad, z_now in _from_the_end(slopes, grads, z):
             slope *= pulled.add_(grad)[:, None]
-            pulled = (pulled * z_now).addmm_(slope[:, :3].flatten(1), weights)
-        into_drives = slopes[:, :, [0, 1, 3]].flatten(2)
-        of_weights = _weight_gradient(slopes[:, :, :3].flatten(2), before)
-        return into_drives, pulled, of_weights, slopes[:, :, 2].sum((0, 1))
+            pulled = (pulled * z_now).addmm_(slope[:, 1:].flatten(1), weights)
+        of_weights = _weight_gradient(slopes.flatten(2)[..., r.shape[2] :], before)
+        into_drives = torch.cat([of_r, of_z, of_n], dim=2)
+        return into_drives, pulled, of_weights, of_back.sum((0, 1))
 
 
 class MemoryScan(torch.autograd.Function):
