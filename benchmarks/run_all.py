@@ -22,6 +22,10 @@ BENCHMARKS: dict[str, list[str]] = {
         PEERS.format("fiftyone"),
     ],
     "image_metrics": ["--cleanvision", PEERS.format("cleanvision")],
+    "formats": ["--peer-python", PEERS.format("datumaro")],
+    "frames": [],
+    "recurrent": [],
+    "text_frame": [],
     "demo_minutes": [],
     "rebalance_pedestrians": [],
 }
