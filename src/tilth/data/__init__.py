@@ -2,4 +2,31 @@
 
 May import: ops' neighbours below it (config, lazy, seeding, errors), NumPy, SQLAlchemy, OpenCV.
 To add a label format: one file in `formats/`, one line in the table `formats.FORMATS`.
+
+Frames, text and folders are opened by `from_frame`, `from_parquet`, `from_csv` and
+`from_directory`, which load what they need when they are first used.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tilth.data.frame_dataset import FrameDataset as FrameDataset
+    from tilth.data.frames import from_frame as from_frame
+    from tilth.data.vocabulary import Vocabulary as Vocabulary
+
+_OPENERS = {
+    "FrameDataset": "tilth.data.frame_dataset",
+    "Vocabulary": "tilth.data.vocabulary",
+    "from_frame": "tilth.data.frames",
+}
+
+__all__ = [*_OPENERS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OPENERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_OPENERS[name]), name)

@@ -1,269 +1,265 @@
-"""Words or characters as numbers: fitted on texts, encoded a whole column at a time.
+"""Which token has which number: fitted on texts, saved as JSON, the same on every machine.
 
-A word is a run of letters, marks, digits and underscores, in lower case unless asked otherwise:
-``"Don't PANIC, größe_2"`` is ``don t panic größe_2``. Number 0 is padding and 1 stands for whatever
-the vocabulary does not have.
+0 is padding and 1 stands for every token that is not known; known tokens count from 2, the most
+frequent first, equally frequent ones in the order of their code points.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from tilth.data.atomic import atomic_writer
+from tilth.data.ragged_tokens import RaggedTokens
+from tilth.data.tokenise import Tokeniser, text_blocks, token_strings
 from tilth.errors import DataError, SettingsError
+from tilth.lazy import attribute
 
-__all__ = ["PADDING", "UNKNOWN", "EncodedTexts", "Vocabulary", "fit_vocabulary"]
+__all__ = ["PADDING", "UNKNOWN", "TokenCounts", "Vocabulary"]
 
 PADDING, UNKNOWN = 0, 1
-_SPECIAL = ("", "[UNK]")
-_BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}_]+"
+
+_FIRST = 2
 _SCHEMA = 1
-
-Unit = Literal["words", "characters"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EncodedTexts:
-    """Texts as numbers, one after the other.
-
-    Attributes:
-        values: int32 [total].
-        offsets: int64 [n + 1]; text i is ``values[offsets[i]:offsets[i + 1]]``.
-    """
-
-    values: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """int64 [n]."""
-        return np.diff(self.offsets)
-
-    def padded(
-        self, rows: NDArray[np.int64], length: int | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The texts of these rows as int64 [k, t], 0 behind their ends, and their lengths [k].
-
-        Args:
-            length: t; that of the longest of these texts when left out (at least 1).
-        """
-        lengths = self.offsets[rows + 1] - self.offsets[rows]
-        width = max(int(lengths.max(initial=0)), 1) if length is None else length
-        lengths = np.minimum(lengths, width)
-        tokens = np.zeros((len(rows), width), dtype=np.int64)
-        ends = np.cumsum(lengths)
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-        source = np.repeat(self.offsets[rows], lengths) + within
-        tokens.reshape(-1)[np.repeat(np.arange(len(rows)) * width, lengths) + within] = self.values[
-            source
-        ]
-        return tokens, lengths
+_MERGED_AT = 2**20
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Vocabulary:
-    """What is known, in order: the number of a token is its place.
+    """The known tokens, in the order of their numbers (from 2), and how texts are cut into them.
 
     Attributes:
-        tokens: from 2 on the words or characters, the most frequent first.
-        unit: what a token is.
-        lower: whether texts become lower case first.
+        tokens: the known tokens.
+        tokeniser: ``"words"``, ``"characters"``, a callable of one text, or a Hugging Face
+            `tokenizers.Tokenizer`, whose ids stand here two higher.
+
+    >>> vocabulary = Vocabulary.fit(["i like ice cream", "i don't like ice"])
+    >>> vocabulary.tokens
+    ('i', 'ice', 'like', 'cream', "don't")
+    >>> vocabulary.encode(["Ice, like snow"]).values.tolist()
+    [3, 4, 1]
     """
 
     tokens: tuple[str, ...]
-    unit: Unit = "words"
-    lower: bool = True
+    tokeniser: Any = field(default="words", repr=False)
 
-    def __len__(self) -> int:
-        return len(self.tokens)
+    def __post_init__(self) -> None:
+        if len(set(self.tokens)) != len(self.tokens):
+            raise DataError("a token stands twice in the vocabulary", expected="each token once")
 
-    @cached_property
-    def _known(self) -> pa.Array:
-        return pa.array(self.tokens, pa.string())
-
-    def encode(self, texts: Any, *, max_length: int | None = None) -> EncodedTexts:
-        """A column of texts as numbers.
+    @classmethod
+    def fit(
+        cls,
+        texts: Iterable[str] | pa.Array | pa.ChunkedArray,
+        *,
+        tokeniser: Tokeniser = "words",
+        max_tokens: int | None = 20_000,
+        min_count: int = 1,
+    ) -> Vocabulary:
+        """Count the tokens of ``texts`` and keep the most frequent.
 
         Args:
-            texts: an Arrow string array, or a list of strings; none may be missing.
-            max_length: tokens beyond it are cut off.
+            tokeniser: a `tokenizers.Tokenizer` too, whose own tokens are then all kept.
+            max_tokens: how many are known at most, padding and unknown not counted; None for all.
+            min_count: a token seen less often stays unknown.
         """
-        pieces = split_texts(_as_array(texts), self.unit, self.lower)
-        numbers = pc.index_in(pieces.values, value_set=self._known)
-        values = numbers.fill_null(UNKNOWN).to_numpy(zero_copy_only=False).astype(np.int32)
-        offsets = pieces.offsets
-        if max_length is None:
-            return EncodedTexts(values=values, offsets=offsets)
-        lengths = np.diff(offsets)
-        kept = np.arange(len(values)) - np.repeat(offsets[:-1], lengths) < max_length
-        ends = np.cumsum(np.minimum(lengths, max_length))
-        return EncodedTexts(values=values[kept], offsets=np.concatenate([[0], ends]))
+        counts = TokenCounts(tokeniser)
+        counts.add(_arrow_texts(texts))
+        return counts.vocabulary(max_tokens=max_tokens, min_count=min_count)
 
-    def decode(self, numbers: Iterable[int]) -> str:
-        """The text of some numbers; padding is left out."""
-        space = " " if self.unit == "words" else ""
-        return space.join(self.tokens[number] for number in numbers if number != PADDING)
+    @classmethod
+    def of_tokenizer(cls, tokenizer: Any) -> Vocabulary:
+        """The vocabulary of a Hugging Face `tokenizers.Tokenizer`; its id i is i + 2 here.
 
-    def save(self, path: Path) -> None:
-        """Write it as JSON, in one step."""
-        document = {
-            "tilth_vocabulary": _SCHEMA,
-            "unit": self.unit,
-            "lower": self.lower,
-            "tokens": self.tokens,
-        }
-        with atomic_writer(path) as stream:
+        Raises:
+            DataError: its ids have gaps.
+        """
+        ids = tokenizer.get_vocab(with_added_tokens=True)
+        by_id = sorted(ids, key=ids.__getitem__)
+        if [ids[token] for token in by_id] != list(range(len(by_id))):
+            raise DataError(
+                "the ids of the tokenizer have gaps",
+                expected=f"0 to {len(by_id) - 1}, each once",
+                fix="pass a callable that gives tokens: lambda text: tokenizer.encode(text).tokens",
+            )
+        return cls(tuple(by_id), tokenizer)
+
+    def __len__(self) -> int:
+        """How many numbers there are, padding and unknown among them: the rows of an embedding."""
+        return len(self.tokens) + _FIRST
+
+    def encode(
+        self, texts: Iterable[str] | pa.Array | pa.ChunkedArray, *, max_length: int | None = None
+    ) -> RaggedTokens:
+        """The numbers of the tokens of every text.
+
+        Args:
+            max_length: tokens beyond it are left out, at the end of the text.
+
+        Returns:
+            `RaggedTokens`: values int32, offsets int64 [n + 1].
+        """
+        if max_length is not None and max_length < 1:
+            raise SettingsError(
+                "the length cannot be used", expected="max_length of 1 or more", got=str(max_length)
+            )
+        blocks = text_blocks(_arrow_texts(texts))
+        return RaggedTokens.concatenate(
+            [self._encode_block(block).truncated(max_length) for block in blocks]
+        )
+
+    def decode(self, numbers: Iterable[int]) -> list[str]:
+        """The tokens behind these numbers; padding is left out, unknown is ``"?"``."""
+        return [
+            "?" if number == UNKNOWN else self.tokens[int(number) - _FIRST]
+            for number in numbers
+            if number != PADDING
+        ]
+
+    def save(self, path: Path | str) -> None:
+        """Write JSON, whole or not at all. Of a callable only that there was one is noted."""
+        document = {"tilth_vocabulary": _SCHEMA, **_described(self.tokeniser)}
+        if document["tokeniser"] != "huggingface":  # that one brings its own tokens
+            document["tokens"] = self.tokens
+        with atomic_writer(Path(path)) as stream:
             stream.write(json.dumps(document, ensure_ascii=False).encode())
 
     @classmethod
-    def load(cls, path: Path) -> Vocabulary:
+    def load(cls, path: Path | str, *, tokeniser: Tokeniser | None = None) -> Vocabulary:
         """Read what `save` wrote.
 
+        Args:
+            tokeniser: the callable that it was fitted with, where that was one.
+
         Raises:
-            DataError: not a vocabulary, or one of a newer release.
+            DataError: not a vocabulary, one of a newer release, or one that lacks its callable.
+            MissingExtraError: it needs the library tokenizers.
         """
-        try:
-            document = json.loads(path.read_bytes())
-            if document["tilth_vocabulary"] != _SCHEMA:
-                raise ValueError(f"schema {document['tilth_vocabulary']}")
-            tokens = tuple(str(token) for token in document["tokens"])
-            return cls(tokens=tokens, unit=document["unit"], lower=bool(document["lower"]))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        document = _read(Path(path))
+        kind = document["tokeniser"]
+        if kind == "huggingface":
+            tokenizer = attribute("tokenizers:Tokenizer", extra="huggingface")
+            return cls.of_tokenizer(tokenizer.from_str(document["huggingface"]))
+        if kind == "callable" and tokeniser is None:
             raise DataError(
-                "not a vocabulary that can be read",
+                "the vocabulary was fitted with a callable, which no file can hold",
                 where=str(path),
-                expected="the JSON that Vocabulary.save writes",
-                got=f"{type(error).__name__}: {error}"[:120],
-            ) from error
+                fix="pass it: Vocabulary.load(path, tokeniser=...)",
+            )
+        return cls(tuple(document["tokens"]), tokeniser if kind == "callable" else kind)
+
+    @cached_property
+    def _known(self) -> pa.Array:
+        return pa.array(self.tokens, type=pa.large_string())
+
+    def _encode_block(self, block: pa.Array) -> RaggedTokens:
+        if _is_huggingface(self.tokeniser):
+            encodings = self.tokeniser.encode_batch(block.to_pylist())
+            ids = [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+            return RaggedTokens.of_lengths(np.concatenate(ids) + np.int32(_FIRST), lengths)
+        tokens, offsets = token_strings(block, self.tokeniser)
+        found = pc.index_in(tokens, value_set=self._known)
+        numbers = pc.fill_null(pc.add(found, _int32(_FIRST)), _int32(UNKNOWN))
+        return RaggedTokens(numbers.to_numpy(zero_copy_only=False), offsets)
 
 
-@dataclass(frozen=True, eq=False)
-class _Pieces:
-    values: pa.Array
-    offsets: NDArray[np.int64]
+class TokenCounts:
+    """How often each token comes, over texts that arrive in parts.
 
-
-def fit_vocabulary(
-    columns: Iterable[Any],
-    *,
-    unit: Unit = "words",
-    lower: bool = True,
-    max_tokens: int = 20_000,
-    min_count: int = 1,
-) -> Vocabulary:
-    """The most frequent words or characters of texts; of equal counts the first by its letters.
-
-    Args:
-        columns: Arrow string arrays or lists of strings, one after the other.
-        max_tokens: at most, with the two that are always there.
-        min_count: rarer ones are unknown.
-
-    Raises:
-        SettingsError: fewer than three tokens are asked for.
+    Memory grows with the number of different tokens, not with the texts.
     """
-    if max_tokens < 3:
-        raise SettingsError(
-            "a vocabulary holds padding, unknown and more",
-            expected="max_tokens of 3 or more",
-            got=str(max_tokens),
-        )
-    counts: Counter[str] = Counter()
-    for texts in columns:
-        pieces = split_texts(_as_array(texts), unit, lower)
-        found = pc.value_counts(pieces.values)
-        counts.update(
-            dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True))
-        )
-    ranked = sorted(
-        (token for token, count in counts.items() if count >= min_count),
-        key=lambda token: (-counts[token], token),
-    )
-    return Vocabulary(
-        tokens=(*_SPECIAL, *ranked[: max_tokens - len(_SPECIAL)]), unit=unit, lower=lower
-    )
+
+    def __init__(self, tokeniser: Tokeniser = "words") -> None:
+        self.tokeniser = tokeniser
+        self._parts: list[pa.Table] = []
+
+    def add(self, texts: pa.Array | pa.ChunkedArray) -> None:
+        """Count the tokens of these texts too."""
+        if _is_huggingface(self.tokeniser):  # its tokens are known beforehand
+            return
+        for block in text_blocks(texts):
+            tokens, _ = token_strings(block, self.tokeniser)
+            counted = pc.value_counts(tokens)
+            columns = {"token": counted.field("values"), "count": counted.field("counts")}
+            self._parts.append(pa.table(columns))
+            # Merging costs by the size of what is merged: only when as much again has come.
+            if sum(map(len, self._parts[1:])) > max(_MERGED_AT, len(self._parts[0])):
+                self._parts = [self._merged()]
+
+    def vocabulary(self, *, max_tokens: int | None = 20_000, min_count: int = 1) -> Vocabulary:
+        """The most frequent tokens; ties in the order of their code points.
+
+        Raises:
+            SettingsError: bounds below 1.
+        """
+        if (max_tokens is not None and max_tokens < 1) or min_count < 1:
+            raise SettingsError(
+                "the bounds of the vocabulary cannot be used",
+                expected="max_tokens and min_count of 1 or more",
+                got=f"max_tokens={max_tokens}, min_count={min_count}",
+            )
+        if _is_huggingface(self.tokeniser):
+            return Vocabulary.of_tokenizer(self.tokeniser)
+        if not self._parts:
+            return Vocabulary((), self.tokeniser)
+        counted = self._merged()
+        counted = counted.filter(pc.greater_equal(counted["count"], min_count))
+        ranked = counted.sort_by([("count", "descending"), ("token", "ascending")])
+        return Vocabulary(tuple(ranked["token"].slice(0, max_tokens).to_pylist()), self.tokeniser)
+
+    def _merged(self) -> pa.Table:
+        grouped = pa.concat_tables(self._parts).group_by("token").aggregate([("count", "sum")])
+        return grouped.select(["token", "count_sum"]).rename_columns(["token", "count"])
 
 
-def split_texts(texts: pa.Array, unit: Unit, lower: bool) -> _Pieces:
-    """Words or characters of every text, one after the other."""
-    texts = pc.utf8_lower(texts) if lower else texts
-    if unit == "characters":
-        return _characters(texts)
-    if pc.all(pc.string_is_ascii(texts)).as_py() is not False:
-        lists = pc.ascii_split_whitespace(_spaces_between_ascii_words(texts))
-    else:
-        lists = pc.split_pattern_regex(texts, _BETWEEN_WORDS)
-    values, offsets = lists.flatten(), _offsets(lists)
-    return _without_empty(values, offsets)
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+        if document["tilth_vocabulary"] != _SCHEMA:
+            raise ValueError(f"schema {document['tilth_vocabulary']}")
+        kind, tokens = document["tokeniser"], document.get("tokens", [])
+        if kind not in ("words", "characters", "callable", "huggingface"):
+            raise ValueError(f"tokeniser {kind!r}")
+        if not (isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)):
+            raise ValueError("tokens that are no list of strings")
+        return document
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            "not a vocabulary that can be read",
+            where=str(path),
+            expected="the JSON that Vocabulary.save writes",
+            got=f"{type(error).__name__}: {error}"[:120],
+        ) from error
 
 
-def _characters(texts: pa.Array) -> _Pieces:
-    """One piece a code point; the column's bytes are cut where one begins."""
-    data, bounds = _buffers(texts)
-    starts = np.flatnonzero((data & 0xC0) != 0x80)  # not a continuation byte of UTF-8
-    ends = np.append(starts[1:], len(data)) if len(starts) else starts
-    offsets = np.searchsorted(starts, bounds).astype(np.int64)
-    cuts = np.append(starts, ends[-1:]).astype(np.int64)
-    if not len(starts):
-        cuts = np.zeros(1, np.int64)
-    values = pa.LargeStringArray.from_buffers(len(starts), pa.py_buffer(cuts), pa.py_buffer(data))
-    return _Pieces(values.cast(pa.string()), offsets)
+def _arrow_texts(texts: Any) -> pa.Array | pa.ChunkedArray:
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        return texts
+    if isinstance(texts, str):
+        raise DataError("one text is not a list of texts", fix="put it in brackets: [text]")
+    return pa.array(texts if isinstance(texts, Sequence) else list(texts), type=pa.large_string())
 
 
-_IS_WORD_BYTE = np.zeros(256, dtype=np.bool_)
-_IS_WORD_BYTE[[*b"0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"]] = True
+def _is_huggingface(tokeniser: Any) -> bool:
+    return hasattr(tokeniser, "encode_batch")
 
 
-def _spaces_between_ascii_words(texts: pa.Array) -> pa.Array:
-    """A space for every byte that is in no word: a quarter of the time of a regular expression."""
-    data, bounds = _buffers(texts)
-    spaced = np.where(_IS_WORD_BYTE[data], data, np.uint8(ord(" ")))
-    return pa.LargeStringArray.from_buffers(
-        len(texts), pa.py_buffer(bounds.astype(np.int64)), pa.py_buffer(spaced)
-    )
+def _described(tokeniser: Any) -> dict[str, Any]:
+    if isinstance(tokeniser, str):
+        return {"tokeniser": tokeniser}
+    if _is_huggingface(tokeniser):
+        return {"tokeniser": "huggingface", "huggingface": tokeniser.to_str()}
+    return {"tokeniser": "callable"}
 
 
-def _buffers(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The bytes of a column, and where each text begins and ends among them."""
-    large = texts.cast(pa.large_string())
-    bounds = np.frombuffer(large.buffers()[1], np.int64)[
-        large.offset : large.offset + len(large) + 1
-    ]
-    if not len(bounds):
-        return np.empty(0, np.uint8), np.zeros(1, np.int64)
-    buffer = large.buffers()[2]
-    data = np.empty(0, np.uint8) if buffer is None else np.frombuffer(buffer, np.uint8)
-    return data[bounds[0] : bounds[-1]], bounds - bounds[0]
-
-
-def _offsets(lists: pa.Array) -> NDArray[np.int64]:
-    offsets = lists.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
-    return offsets - offsets[0] if len(offsets) else np.zeros(1, np.int64)
-
-
-def _without_empty(values: pa.Array, offsets: NDArray[np.int64]) -> _Pieces:
-    """Splitting leaves empty pieces before the first separator and behind the last."""
-    filled = pc.greater(pc.binary_length(values), 0).to_numpy(zero_copy_only=False).astype(np.bool_)
-    if filled.all():
-        return _Pieces(values.cast(pa.string()), offsets)
-    before = np.concatenate([[0], np.cumsum(filled)]).astype(np.int64)
-    return _Pieces(values.filter(pa.array(filled)).cast(pa.string()), before[offsets])
-
-
-def _as_array(texts: Any) -> pa.Array:
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks()
-    return texts if isinstance(texts, pa.Array) else pa.array(texts, pa.string())
+def _int32(value: int) -> pa.Scalar:
+    return pa.scalar(value, type=pa.int32())
