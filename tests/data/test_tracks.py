@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,6 +88,43 @@ def test_a_straight_way_needs_its_two_ends() -> None:
     assert keyframes_of(drawn, num_frames=11).frames.tolist() == [0, 10]
     ended = keyframes_of(drawn, num_frames=20)
     assert (ended.frames.tolist(), ended.outside.tolist()) == ([0, 10, 11], [False, False, True])
+
+
+@given(
+    steps=st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=1, max_size=60),
+    tolerance_px=st.sampled_from([0.25, 1.0, 4.0]),
+)
+def test_no_edge_is_off_by_more_than_the_tolerance(
+    steps: list[list[int]], tolerance_px: float
+) -> None:
+    seen = track([*range(len(steps))], np.cumsum(steps, axis=0).tolist())
+    seen = replace(seen, keyframe=np.zeros(len(steps), np.bool_))
+    few = keyframes_of(seen, tolerance_px=tolerance_px, num_frames=len(steps))
+    again = interpolate(few, len(steps))
+    np.testing.assert_array_equal(again.frames, seen.frames)
+    assert np.abs(again.shapes - seen.shapes).max() <= tolerance_px + 1e-9
+    ends = few.frames.tolist()
+    for start, end in pairwise(ends):  # none could have been longer
+        if end + 1 < len(steps):
+            longer = track([start, end + 1], seen.shapes[[start, end + 1]].tolist())
+            between = interpolate(longer, end + 2).shapes - seen.shapes[start : end + 2]
+            assert np.abs(between).max() > tolerance_px - 1e-9
+
+
+def test_a_parked_car_needs_one_look_a_frame() -> None:
+    count = 200_000  # all frames against all others would take hours
+    seen = Track(
+        frames=np.arange(count),
+        shapes=np.tile([3.0, 4.0, 50.0, 60.0], (count, 1)),
+        outside=np.zeros(count, np.bool_),
+        keyframe=np.zeros(count, np.bool_),
+    )
+    assert keyframes_of(seen, num_frames=count).frames.tolist() == [0, count - 1]
+
+
+def test_a_video_of_too_many_frames_is_refused() -> None:
+    with pytest.raises(DataError, match="too many"):
+        interpolate(track([0], [[0, 0, 1, 1]]), 10**12)
 
 
 def test_the_last_box_holds_or_ends() -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -194,16 +193,16 @@ class _Frame:
     image_rgb: NDArray[np.uint8]
 
     def keep(self, cache: MediaCache) -> Path:
+        import cv2  # a tenth of a second to load; most commands touch no frame
+
         # Fast before small: a frame is read once or twice.
-        choices = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, _RUN_LENGTHS]
+        run_lengths = cv2.IMWRITE_PNG_STRATEGY_RLE
+        choices = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, run_lengths]
         bgr = cv2.cvtColor(self.image_rgb, cv2.COLOR_RGB2BGR)
         done, data = cv2.imencode(".png", bgr, choices)
         if not done:
             raise MediaError("a frame that cannot be written as a picture", where=self.key)
         return cache.put(self.key, lambda stream: stream.write(data.tobytes()), ".png")
-
-
-_RUN_LENGTHS = cv2.IMWRITE_PNG_STRATEGY_RLE
 
 
 def _identity_of(path: Path) -> str:
