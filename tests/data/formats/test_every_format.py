@@ -145,6 +145,7 @@ ALSO_REPORTED: dict[str, set[str]] = {
 """Losses that lie in the numbers, not in the kind of label: rounding, overlaps."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations(FORMATS, 2)))
 @settings(parent=EXAMPLES, max_examples=2)
 @given(data=st.data())

@@ -31,6 +31,7 @@ FORMATS: dict[str, str] = {
     "folders": "tilth.data.formats.folders",
     "kitti": "tilth.data.formats.kitti",
     "labelme": "tilth.data.formats.labelme",
+    "masks_instance": "tilth.data.formats.masks_instance",
     "masks_per_class": "tilth.data.formats.masks_per_class",
     "masks_semantic": "tilth.data.formats.masks_semantic",
     "openimages_csv": "tilth.data.formats.openimages_csv",

@@ -6,7 +6,7 @@ One picture at a time is held by each thread, as pixels; what stays of it are it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,15 @@ from tilth.errors import DataError, LabelError
 
 __all__ = [
     "PICTURE_LIST",
+    "Matched",
     "PlacedMask",
     "Progress",
     "Regions",
+    "binary_regions",
     "mask_names",
     "masks_dataset",
     "match_pictures",
+    "picture_folder",
     "read_placed",
     "read_regions",
     "regions_of",
@@ -75,7 +78,7 @@ class Regions:
         boxes_xyxy: float64 [k, 4], pixel edges.
         areas: int64 [k], pixels.
         colours: int64 [k], the colour that the palette gives to each value; -1 where it has none.
-        kind: "indexed", "grey", "grey16" or "colour".
+        kind: "indexed", "grey", "grey16", "colour"; or "other", of a binary mask.
     """
 
     width: int
@@ -198,6 +201,29 @@ def regions_of_runs(
     )
 
 
+def binary_regions(picture: LabelPicture, *, components: bool = False) -> Regions:
+    """All that is not 0 as one region of the value 1, or one for each connected part.
+
+    The kind is "other" where there are values between nothing and all.
+    """
+    pixels = picture.values
+    if picture.is_colour:
+        if (pixels != pixels[..., :1]).any():
+            raise LabelError("mask of colours, not of 0 and 255")
+        pixels = pixels[..., 0]
+    whole = np.iinfo(pixels.dtype).max
+    plain = picture.palette is not None or bool(((pixels <= 1) | (pixels == whole)).all())
+    inside = (pixels != 0).astype(np.uint8)
+    if components:
+        import cv2  # exact here, and a tenth of a second to load
+
+        by_value = runs_of_values(cv2.connectedComponents(inside, connectivity=8)[1])
+    else:
+        by_value = runs_of_values(inside)
+    by_value.pop(0, None)
+    return regions_of_runs(by_value, picture.size, "grey" if plain else "other")
+
+
 def _packed(colours: NDArray[Any]) -> NDArray[np.int32]:
     channels = colours.astype(np.int32)
     return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
@@ -225,7 +251,7 @@ def match_pictures(
         stems: of the masks, below ``folder``; several may belong to one picture.
     """
     listed = folder / PICTURE_LIST
-    root = (media_root or _picture_folder(folder)).resolve()
+    root = (media_root or picture_folder(folder)).resolve()
     if listed.is_file():
         names = _listed(listed)
         rows_of = {_stem(name): row for row, name in enumerate(names)}
@@ -261,7 +287,7 @@ def _listed(path: Path) -> list[str]:
     return names
 
 
-def _picture_folder(folder: Path) -> Path:
+def picture_folder(folder: Path) -> Path:
     """Where the pictures of a folder of masks usually lie."""
     places = [base / name for base in (folder.parent, folder) for name in _PICTURE_FOLDERS]
     return next((place for place in places if place.is_dir()), folder)
@@ -311,8 +337,14 @@ def read_placed(
     take: Callable[[LabelPicture], Regions],
     report: LabelReport,
     progress: Progress | None = None,
+    sizes: Mapping[int, tuple[int, int]] | None = None,
 ) -> list[PlacedMask]:
-    """The masks of these files that can be read, belong to a picture and have its size."""
+    """The masks of these files that can be read, belong to a picture and have its size.
+
+    Args:
+        sizes: row of a picture -> width and height, where a list says them; the header of a
+            picture that is there counts more.
+    """
     masks = [
         PlacedMask(name, row, regions)
         for name, row, regions in zip(
@@ -320,26 +352,30 @@ def read_placed(
         )
         if regions is not None and row >= 0
     ]
-    return _of_its_size(matched.uris, masks, report)
+    return _of_its_size(matched.uris, masks, sizes or {}, report)
 
 
 def _of_its_size(
-    uris: Sequence[str], masks: list[PlacedMask], report: LabelReport
+    uris: Sequence[str],
+    masks: list[PlacedMask],
+    stated: Mapping[int, tuple[int, int]],
+    report: LabelReport,
 ) -> list[PlacedMask]:
     """A mask is not stretched: each of its pixels is somebody's decision about this picture."""
     there = sorted({mask.media_row for mask in masks if os.path.exists(uris[mask.media_row])})
     width, height = picture_sizes([uris[row] for row in there], LabelReport(where=""))
-    sizes = dict(zip(there, zip(width.tolist(), height.tolist(), strict=True), strict=True))
+    found = zip(there, zip(width.tolist(), height.tolist(), strict=True), strict=True)
+    sizes = {**stated, **{row: size for row, size in found if all(size)}}
     kept = []
     for mask in masks:
-        found = (mask.regions.width, mask.regions.height)
+        own = (mask.regions.width, mask.regions.height)
         size = sizes.get(mask.media_row, (0, 0))
         if not all(size):
-            size = sizes[mask.media_row] = found  # of several masks the first says the size
-        if size == found:
+            size = sizes[mask.media_row] = own  # of several masks the first says the size
+        if size == own:
             kept.append(mask)
         else:
-            words = "{}: {} x {}, picture {} x {}".format(mask.name, *found, *size)
+            words = "{}: {} x {}, picture {} x {}".format(mask.name, *own, *size)
             kind = "mask of another size than its picture"
             report.add(kind, "left out, not stretched", [words])
     return kept
@@ -351,15 +387,20 @@ def masks_dataset(
     categories: tuple[Category, ...],
     rows: NDArray[np.int64],
     report: LabelReport,
+    *,
+    sizes: Mapping[int, tuple[int, int]] | None = None,
     **columns: NDArray[Any] | list[bytes | None],
 ) -> Dataset:
     """The data set of masks; their pictures are as large as they are.
 
     Args:
         rows: int64 [m], the category of each region of all masks; -1 leaves it out.
+        sizes: as in `read_placed`, for pictures without a mask.
         columns: further columns of `annotation_columns`, one value a region.
     """
     width, height = np.zeros(len(uris), np.int32), np.zeros(len(uris), np.int32)
+    for row, size in (sizes or {}).items():
+        width[row], height[row] = size
     for mask in masks:
         width[mask.media_row], height[mask.media_row] = mask.regions.width, mask.regions.height
     counts = [len(mask.regions.values) for mask in masks]

@@ -8,10 +8,11 @@ pixels, and what is hidden altogether is left out and reported.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal
+from dataclasses import fields, replace
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tilth.data.dataset import AnnotationColumns, Dataset
 from tilth.data.formats._columns import report_rows
@@ -21,7 +22,7 @@ from tilth.data.formats._media_names import is_url
 from tilth.data.holds import Holds
 from tilth.data.label_maps import lay_over
 from tilth.data.problems import LabelReport
-from tilth.data.ragged import RaggedBytes
+from tilth.data.ragged import RaggedBytes, take_bytes
 from tilth.data.records import Geometry
 from tilth.data.runs import Runs, join, runs_from_json, runs_to_json
 from tilth.errors import DataError
@@ -42,26 +43,33 @@ def fit_masks(
     """Every label as a mask of its picture's size that has a pixel.
 
     Args:
-        arrange: what the format makes of the masks of one picture; rows may be left out.
+        arrange: what the format makes of the masks of one picture, in the order in which it reads
+            them; rows may be left out.
     """
     fitted = fit(_without_unsized(_with_sizes(dataset), report), holds, report)
     labels = fitted.annotations
-    keep = np.zeros(len(labels), dtype=np.bool_)
+    rows: list[int] = []
     texts = list(labels.segmentation)
     boxes, areas = labels.boxes_xyxy.copy(), labels.area.copy()
     for media_row in np.unique(labels.media_index).tolist():
         height, width = int(fitted.media.height[media_row]), int(fitted.media.width[media_row])
         given = _usable(fitted, media_row, report)
         for row, runs in arrange(given, labels).items():
-            keep[row] = True
+            rows.append(row)
             boxes[row], areas[row] = runs.box_xyxy(height), runs.area
             if runs is not given[row]:
                 texts[row] = runs_to_json(runs, height, width)
     changed = replace(labels, segmentation=RaggedBytes.of(texts), boxes_xyxy=boxes, area=areas)
-    fitted = replace(fitted, annotations=changed)
-    fitted = fitted if keep.all() else fitted.keep_annotations(keep)
-    report.num_annotations = len(fitted.annotations)
-    return fitted
+    report.num_annotations = len(rows)
+    return replace(fitted, annotations=_taken(changed, np.array(rows, dtype=np.int64)))
+
+
+def _taken(labels: AnnotationColumns, rows: NDArray[np.int64]) -> AnnotationColumns:
+    columns: dict[str, Any] = {field.name: getattr(labels, field.name) for field in fields(labels)}
+    for name, column in columns.items():
+        is_array = isinstance(column, np.ndarray)
+        columns[name] = column[rows] if is_array else take_bytes(column, rows)
+    return AnnotationColumns(**columns)
 
 
 def shapes_of(dataset: Dataset, media_row: int) -> Shapes:
@@ -102,7 +110,7 @@ def cut_overlaps(
 
 
 def join_classes(shapes: Shapes, labels: AnnotationColumns, report: LabelReport) -> Shapes:
-    """One mask for each class in a picture, under the row of its first object."""
+    """One mask for each class in a picture, in their order, under the row of its first object."""
     parts: dict[int, list[int]] = {}
     for row in shapes:
         parts.setdefault(int(labels.category_index[row]), []).append(row)
@@ -111,7 +119,7 @@ def join_classes(shapes: Shapes, labels: AnnotationColumns, report: LabelReport)
     report.add(kind, "one region for all of them", further)
     return {
         rows[0]: shapes[rows[0]] if len(rows) == 1 else join([shapes[row] for row in rows])
-        for rows in parts.values()
+        for _, rows in sorted(parts.items())
     }
 
 

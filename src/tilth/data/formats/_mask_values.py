@@ -18,7 +18,7 @@ from tilth.errors import LabelError, SettingsError
 if TYPE_CHECKING:
     from tilth.data.formats.masks_semantic import ReadOptions
 
-__all__ = ["IGNORE", "IGNORE_16", "ClassRows", "class_rows"]
+__all__ = ["IGNORE", "IGNORE_16", "ClassRows", "class_rows", "ignored_value"]
 
 IGNORE, IGNORE_16 = 255, 65535
 _VOID = 224 << 16 | 224 << 8 | 192  # the colour of 255 in the palette of VOC
@@ -156,16 +156,28 @@ def _binary(values: _Values, classes: ValueClasses | None) -> ClassRows:
 
 
 def _ignored(values: _Values, classes: ValueClasses | None, ignore: str) -> NDArray[np.bool_]:
+    value = ignored_value(ignore)
+    if value is not None:
+        return ~values.by_colour & (values.value == value)
     if ignore == "none":
         return np.zeros(len(values.value), dtype=np.bool_)
-    if ignore == "auto":
-        wanted = np.where(values.deep, IGNORE_16, IGNORE)
-        return np.where(values.by_colour, values.value == _VOID, values.value == wanted)
-    if not (ignore.isascii() and ignore.isdigit() and len(ignore) < 6):
+    wanted = np.where(values.deep, IGNORE_16, IGNORE)
+    return np.where(values.by_colour, values.value == _VOID, values.value == wanted)
+
+
+def ignored_value(option: str) -> int | None:
+    """The number that the option ``ignore`` gives; None for "auto" and "none".
+
+    Raises:
+        SettingsError: neither of them, nor a number.
+    """
+    if option in ("auto", "none"):
+        return None
+    if not (option.isascii() and option.isdigit() and len(option) < 6):
         raise SettingsError(
-            "the value to ignore is no number", expected="auto, none or 0 to 65535", got=ignore[:80]
+            "the value to ignore is no number", expected="auto, none or 0 to 65535", got=option[:80]
         )
-    return ~values.by_colour & (values.value == int(ignore))
+    return int(option)
 
 
 def _unnamed(values: _Values, ignored: NDArray[np.bool_], report: LabelReport) -> ValueClasses:

@@ -30,12 +30,11 @@ from tilth.data.formats._labelmap import LABELMAP
 from tilth.data.formats._mask_files import (
     PICTURE_LIST,
     Progress,
-    Regions,
+    binary_regions,
     mask_names,
     masks_dataset,
     match_pictures,
     read_placed,
-    regions_of_runs,
 )
 from tilth.data.formats._mask_fit import Shapes, fit_masks, join_classes, shapes_of
 from tilth.data.formats._mask_writing import (
@@ -46,8 +45,8 @@ from tilth.data.formats._mask_writing import (
 )
 from tilth.data.formats._percent import decoded, encoded
 from tilth.data.holds import Holds
-from tilth.data.indexed_png import LabelPicture, encode_png
-from tilth.data.label_maps import label_map, runs_of_values
+from tilth.data.indexed_png import encode_png
+from tilth.data.label_maps import label_map
 from tilth.data.problems import LabelReport
 from tilth.data.records import Category
 from tilth.errors import LabelError
@@ -135,8 +134,9 @@ def read(
     class_row = {category.name: row for row, category in enumerate(categories)}
     _check_known(names, classes, class_row, on_unknown, report)
     known = [row for row, name in enumerate(classes) if name in class_row]
+    known.sort(key=lambda row: class_row[classes[row]])  # labels of a picture in the classes' order
     matched = match_pictures([stems[row] for row in known], path, media_root, report)
-    take = partial(_binary_regions, components=options.components)
+    take = partial(binary_regions, components=options.components)
     names = [names[row] for row in known]
     masks = read_placed(path, names, matched, take, report, progress)
     grey = [mask.name for mask in masks if mask.regions.kind == "other"]
@@ -184,26 +184,6 @@ def _check_known(
             fix="add the class to the list, or pass --on-unknown skip",
         )
     report.add("mask of an unknown class", "left out", [names[row] for row in unknown])
-
-
-def _binary_regions(picture: LabelPicture, *, components: bool) -> Regions:
-    pixels = picture.values
-    if picture.is_colour:
-        if (pixels != pixels[..., :1]).any():
-            raise LabelError("mask of colours, not of 0 and 255")
-        pixels = pixels[..., 0]
-    whole = pixels.dtype.type(np.iinfo(pixels.dtype).max)
-    plain = picture.palette is not None or ((pixels <= 1) | (pixels == whole)).all()
-    inside = (pixels != 0).astype(np.uint8)
-    if components:
-        import cv2  # exact here, and a tenth of a second to load
-
-        _, labels = cv2.connectedComponents(inside, connectivity=8)
-        by_value = runs_of_values(labels)
-    else:
-        by_value = runs_of_values(inside)
-    by_value.pop(0, None)
-    return regions_of_runs(by_value, picture.size, "grey" if plain else "other")
 
 
 def adapt(
