@@ -35,7 +35,7 @@ __all__ = [
 
 _THREADS = 4  # opening and making files waits for the system; more of them gain nothing
 _FILES_A_TASK = 256
-_BLOCK_BYTES = 24 * 2**20  # of text at a time; arrays over it take some twenty times that
+_BLOCK_BYTES = 8 * 2**20  # of text at a time; arrays over it take some twenty times that
 _MOST_BYTES = 64 * 2**20  # of one file: no picture has a million labels
 _READ_BYTES = 65_536
 _LABELS_A_BLOCK = 50_000

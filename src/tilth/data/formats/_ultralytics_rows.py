@@ -153,11 +153,10 @@ def _note_oriented(counts: NDArray[np.int64], report: LabelReport) -> None:
 
 def report_shares(rows: YoloRows, kinds: Kinds, report: LabelReport) -> None:
     """Report what Ultralytics would read differently, or not at all."""
-    place = np.arange(len(rows.numbers)) - np.repeat(rows.first[:-1], rows.counts)
-    shape = place < np.repeat(kinds.length, rows.counts)
-    outside = shape & ((rows.numbers < 0) | (rows.numbers > 1))
+    at = np.flatnonzero((rows.numbers < 0) | (rows.numbers > 1))
+    row = np.searchsorted(rows.first, at, side="right") - 1
     bad = np.zeros(len(rows), np.bool_)
-    bad[np.searchsorted(rows.first, np.flatnonzero(outside), side="right") - 1] = True
+    bad[row[at - rows.first[row] < kinds.length[row]]] = True  # not what comes after the shape
     kind = "label with a number outside 0 to 1"
     report_rows(report, kind, "kept as it is; Ultralytics leaves its picture out", bad, rows.place)
     with_outline = np.zeros(len(rows.files), np.bool_)
@@ -174,24 +173,22 @@ def outlines(
 ) -> tuple[NDArray[np.float64], RaggedBytes, NDArray[np.float64]]:
     """Boxes float64 [k, 4] of the k outlines; of all rows their JSON and areas (NaN for boxes)."""
     boxes, areas = np.zeros((len(rows), 4)), np.full(len(rows), np.nan)
-    texts: list[RaggedBytes] = []
-    split = 0
+    stream, lengths, split = io.BytesIO(), np.zeros(len(rows) + 1, np.int64), 0
     for start in range(0, len(rows), _BLOCK):
         at = start + np.flatnonzero(kinds.is_outline[start : start + _BLOCK])
         polygons = _outlines_of(rows, at, kinds.length[at], media)
         boxes[at], areas[at] = polygons.boxes_xyxy(), polygons.areas()
-        rings = {row: _rings(polygons, row)[0] for row in _crossing_themselves(polygons).tolist()}
-        apart = {row: parts for row, ring in rings.items() if len(parts := taken_apart(ring)) > 1}
-        split += len(apart)
-        block: list[bytes | None] = [None] * min(_BLOCK, len(rows) - start)
-        for at_row, text in zip((at - start).tolist(), polygons.to_json(), strict=True):
-            block[at_row] = text
-        for row, parts in apart.items():
-            block[int(at[row]) - start] = _json(parts)
-        texts.append(RaggedBytes.of(block))
+        texts = list(polygons.to_json())
+        for row in _crossing_themselves(polygons).tolist():
+            parts = taken_apart(_rings(polygons, row)[0])
+            texts[row] = _json(parts)
+            split += len(parts) > 1
+        block = RaggedBytes.of(texts)
+        stream.write(block.data)
+        lengths[1 + at] = block.lengths
     if split:
         report.notes.append(f"{split} outlines with bridges of no width: taken apart into parts")
-    return boxes[kinds.is_outline], RaggedBytes.concatenate(texts), areas
+    return boxes[kinds.is_outline], RaggedBytes(stream.getvalue(), np.cumsum(lengths)), areas
 
 
 def _outlines_of(

@@ -6,6 +6,7 @@ the picture's width and height. What further numbers mean is for the format to s
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,15 +97,21 @@ def read_rows(root: Path, files: Sequence[str], report: LabelReport) -> YoloRows
         files: paths below ``root``; an empty one is a file that is not there.
         report: takes the lines that are no rows.
     """
-    blocks = [_rows(tokens, files, report) for tokens in read_tokens(root, files, report)]
-    if len(blocks) == 1:
-        return blocks[0]
-    columns = {
-        name: np.concatenate([getattr(block, name) for block in blocks])
-        for name in ("file", "line", "category", "numbers")
-    }
+    numbers = io.BytesIO()  # grows in place, where joined arrays would be there twice
+    blocks = []
+    for tokens in read_tokens(root, files, report):
+        block = _rows(tokens, files, report)
+        numbers.write(block.numbers.data)
+        blocks.append(replace(block, numbers=np.empty(0)))
     counts = np.concatenate([block.counts for block in blocks])
-    return YoloRows(**columns, first=_offsets(counts), files=files)
+    return YoloRows(
+        file=np.concatenate([block.file for block in blocks]),
+        line=np.concatenate([block.line for block in blocks]),
+        category=np.concatenate([block.category for block in blocks]),
+        first=_offsets(counts),
+        numbers=np.frombuffer(numbers.getvalue(), np.float64),
+        files=files,
+    )
 
 
 def _rows(tokens: Tokens, files: Sequence[str], report: LabelReport) -> YoloRows:
