@@ -28,8 +28,10 @@ __all__ = ["FORMATS", "load_format"]
 FORMATS: dict[str, str] = {
     "coco": "tilth.data.formats.coco",
     "csv": "tilth.data.formats.csv",
+    "cvat_xml": "tilth.data.formats.cvat_xml",
     "folders": "tilth.data.formats.folders",
     "kitti": "tilth.data.formats.kitti",
+    "label_studio_json": "tilth.data.formats.label_studio_json",
     "labelme": "tilth.data.formats.labelme",
     "masks_instance": "tilth.data.formats.masks_instance",
     "masks_per_class": "tilth.data.formats.masks_per_class",

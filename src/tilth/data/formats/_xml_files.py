@@ -62,8 +62,11 @@ def read_whole(path: str) -> bytes:
         raise LabelError("the label file cannot be read", where=path, got=str(error)) from error
 
 
-def parse_xml(data: bytes, where: str) -> Any:
+def parse_xml(data: bytes, where: str, *, lines: int = 0) -> Any:
     """The root element; comments are gone, CDATA is text.
+
+    Args:
+        lines: of the file before ``data``, for the error.
 
     Raises:
         LabelError: not well-formed (with the line), or with a document type.
@@ -81,7 +84,7 @@ def parse_xml(data: bytes, where: str) -> Any:
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None) or 1
+        line = lines + (getattr(error, "lineno", None) or 1)
         raise LabelError("not well-formed XML", where=f"{where}:{line}", got=str(error)) from error
     if root.getroottree().docinfo.internalDTD is not None:  # in UTF-16, say
         raise LabelError("an XML file with a document type (DOCTYPE) is not read", where=where)
