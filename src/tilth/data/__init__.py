@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tilth.data.frame_dataset import FrameDataset as FrameDataset
     from tilth.data.frames import from_frame as from_frame
+    from tilth.data.streaming import from_csv as from_csv
+    from tilth.data.streaming import from_parquet as from_parquet
     from tilth.data.vocabulary import Vocabulary as Vocabulary
 
 _OPENERS = {
     "FrameDataset": "tilth.data.frame_dataset",
     "Vocabulary": "tilth.data.vocabulary",
+    "from_csv": "tilth.data.streaming",
     "from_frame": "tilth.data.frames",
+    "from_parquet": "tilth.data.streaming",
 }
 
 __all__ = [*_OPENERS]

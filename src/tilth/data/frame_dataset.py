@@ -288,9 +288,11 @@ class FrameDataset:
         Raises:
             MissingExtraError: TensorFlow is not installed.
         """
-        from tilth.data.frame_tensorflow import tensorflow_dataset
+        from tilth.data.frame_tensorflow import keras_batch, tensorflow_dataset
 
-        return tensorflow_dataset(self.encoded, BatchSettings(**settings))
+        chosen = BatchSettings(**settings)
+        batches = FrameBatches(self.encoded, chosen, keras_batch)
+        return tensorflow_dataset(batches, width=chosen.width)
 
     def huggingface(self) -> Any:
         """A `datasets.Dataset` of the columns, labels of classes as ``ClassLabel``.

@@ -6,6 +6,7 @@ same labels have the same numbers whichever frame library they come from.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -20,6 +21,7 @@ from tilth.errors import DataError, EmptyDatasetError
 __all__ = ["balanced_weights", "class_codes", "class_values", "refuse_unlearnable", "sorted_names"]
 
 _SHOWN = 5
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 def class_values(labels: pa.ChunkedArray, *, column: str = "label") -> pa.ChunkedArray:
@@ -35,7 +37,8 @@ def class_values(labels: pa.ChunkedArray, *, column: str = "label") -> pa.Chunke
     if pa.types.is_dictionary(kind):
         return class_values(labels.cast(kind.value_type), column=column)
     if pa.types.is_boolean(kind):
-        return labels.cast(pa.large_string())  # "false" and "true"
+        named = pc.if_else(labels, "True", "False")  # as Python and pandas' CSV files write them
+        return named.cast(pa.large_string())
     if pa.types.is_integer(kind) or pa.types.is_null(kind):
         return labels.cast(pa.int64())
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -82,8 +85,15 @@ def class_codes(
 
 
 def sorted_names(values: Iterable[int | str]) -> tuple[str, ...]:
-    """The different labels as names: numbers by value, texts by code points."""
-    return tuple(str(value) for value in sorted(set(values)))
+    """The different labels as names: whole numbers by value, also those of a CSV; else as text.
+
+    >>> sorted_names(["10", "9"]), sorted_names(["10", "9", "b"])
+    (('9', '10'), ('10', '9', 'b'))
+    """
+    names = {str(value) for value in values}
+    if all(_WHOLE.fullmatch(name) for name in names):
+        return tuple(sorted(names, key=int))
+    return tuple(sorted(names))
 
 
 def refuse_unlearnable(

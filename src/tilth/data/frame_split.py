@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilth.errors import DataError, SettingsError
-from tilth.seeding import generator
+from tilth.seeding import derive_seed, generator
 
-__all__ = ["split_rows"]
+__all__ = ["drawn_for_validation", "refuse_share", "split_rows"]
 
 
 def split_rows(
@@ -25,12 +25,7 @@ def split_rows(
         SettingsError: the share is not between 0 and 1.
         DataError: one of the parts would be empty.
     """
-    if not 0.0 < validation < 1.0:
-        raise SettingsError(
-            "the share of the validation part cannot be used",
-            expected="a number between 0 and 1, such as 0.2",
-            got=repr(validation),
-        )
+    refuse_share(validation)
     order = generator(seed, "split").permutation(num_rows)
     if codes is None:
         chosen = order[: round(validation * num_rows)]
@@ -46,6 +41,16 @@ def split_rows(
             fix="give more rows, or another share",
         )
     return train, check
+
+
+def refuse_share(validation: float) -> None:
+    """Raise `SettingsError` for a share that leaves one part empty."""
+    if not 0.0 < validation < 1.0:
+        raise SettingsError(
+            "the share of the validation part cannot be used",
+            expected="a number between 0 and 1, such as 0.2",
+            got=repr(validation),
+        )
 
 
 def _chosen(codes: NDArray[np.int64], validation: float) -> NDArray[np.bool_]:
@@ -68,3 +73,18 @@ def _quotas(counts: NDArray[np.int64], validation: float) -> NDArray[np.int64]:
     candidates = np.argsort(-(exact - quotas), kind="stable")
     quotas[candidates[room[candidates]][: max(missing, 0)]] += 1
     return quotas
+
+
+def drawn_for_validation(
+    rows: NDArray[np.int64], validation: float, *, seed: int
+) -> NDArray[np.bool_]:
+    """bool [n]: which rows are drawn, each by its number alone, so that nothing need be remembered.
+
+    The share is met in expectation. The mixing is the finaliser of SplitMix64.
+    """
+    mixed = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed += np.uint64(derive_seed(seed, "split"))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed < np.uint64(validation * 2.0**64)

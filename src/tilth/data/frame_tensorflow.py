@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from tilth.data.encoded_rows import EncodedRows
-from tilth.data.frame_batches import BatchSettings, FrameBatches
+from tilth.data.frame_batches import FrameBatches
+from tilth.data.stream_batches import StreamBatches
 from tilth.lazy import require
 
-__all__ = ["tensorflow_dataset"]
+__all__ = ["keras_batch", "tensorflow_dataset"]
 
 
-def tensorflow_dataset(rows: EncodedRows, settings: BatchSettings) -> Any:
-    """(features, label[, weight]) a batch; every pass is the next epoch.
+def tensorflow_dataset(batches: FrameBatches | StreamBatches, *, width: int | None) -> Any:
+    """The batches that `keras_batch` has converted; every pass is the next epoch.
+
+    Args:
+        width: tokens in each row of every batch; None where that differs.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
     """
     tf = require("tensorflow", extra="tensorflow")
-    batches = FrameBatches(rows, settings, _keras_batch)
-
-    signature = _signature(tf, batches[0], settings.width)
-
-    def epoch() -> Iterator[Any]:
-        return iter(batches)
-
-    dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
-    counted = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    return counted.prefetch(tf.data.AUTOTUNE)
+    first = next(iter(batches))
+    batches.set_epoch(0)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter(batches), output_signature=_signature(tf, first, width)
+    )
+    if isinstance(batches, FrameBatches):
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def _keras_batch(batch: dict[str, Any]) -> Any:
+def keras_batch(batch: dict[str, Any]) -> Any:
+    """(features, label[, weight]), or the features alone where there are no labels."""
     features = {name: batch[name] for name in batch if name not in ("label", "weight")}
     if "label" not in batch:
         return features
