@@ -23,22 +23,24 @@ _PICTURES_A_BLOCK = 256
 CORNERS = ' xtl="%r" ytl="%r" xbr="%r" ybr="%r"'
 
 
-def labels_text(categories: Sequence[Category], attributes: Sequence[str]) -> str:
-    """The element ``labels``: classes in order, each with the attributes that its shapes may have.
+def labels_text(categories: Sequence[Category], attributes: Sequence[Sequence[str]]) -> str:
+    """The element ``labels``: classes in order, each with the attributes that its shapes have.
 
     CVAT refuses a file with attributes that its labels do not declare.
     """
-    declared = "".join(
-        f"<attribute><name>{escaped(name)}</name><mutable>True</mutable>"
-        "<input_type>text</input_type><default_value></default_value><values></values></attribute>"
-        for name in attributes
-    )
     entries = "".join(
         f"\n        <label>\n          <name>{escaped(category.name)}</name>\n"
-        f"          <attributes>{declared}</attributes>\n        </label>"
-        for category in categories
+        f"          <attributes>{''.join(map(_declared, names))}</attributes>\n        </label>"
+        for category, names in zip(categories, attributes, strict=True)
     )
     return f"      <labels>{entries}\n      </labels>\n"
+
+
+def _declared(name: str) -> str:
+    return (
+        f"\n            <attribute><name>{escaped(name)}</name><mutable>True</mutable>"
+        "<input_type>text</input_type><default_value></default_value><values></values></attribute>"
+    )
 
 
 def image_texts(dataset: Dataset, names: Sequence[str]) -> Iterator[str]:

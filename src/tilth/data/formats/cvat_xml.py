@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -240,7 +240,8 @@ def write(
     names = relative_names(dataset.media.uri, media_root)
     attributes = _attribute_names(dataset, ("track_id", "keyframe") if frames else ())
     labels = labels_text(dataset.categories, attributes)
-    head = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
+    # UTF-8 is what goes without saying; to say it stops readers that parse text, not bytes.
+    head = '<?xml version="1.0"?>\n<annotations>\n  <version>1.1</version>\n'
     with atomic_writer(path) as stream:
         stream.write(f"{head}  <meta>\n    <task>\n{_task_text(dataset, frames, names)}".encode())
         stream.write(f"{labels}    </task>\n  </meta>\n".encode())
@@ -251,12 +252,14 @@ def write(
     return report
 
 
-def _attribute_names(dataset: Dataset, without: tuple[str, ...]) -> list[str]:
-    names: dict[str, None] = {}
-    for text in set(dataset.annotations.attributes):
+def _attribute_names(dataset: Dataset, without: tuple[str, ...]) -> list[list[str]]:
+    """Of each class, CVAT's own attributes that its labels have."""
+    labels = dataset.annotations
+    names = [set[str]() for _ in dataset.categories]
+    for category, text in set(zip(labels.category_index.tolist(), labels.attributes, strict=True)):
         if text:
-            names |= dict.fromkeys(msgspec.json.decode(text, type=dict[str, Any]))
-    return sorted(set(names) - {"occluded", "z_order", "group_id", *without})
+            names[category] |= set(msgspec.json.decode(text, type=dict[str, msgspec.Raw]))
+    return [sorted(each - {"occluded", "z_order", "group_id", *without}) for each in names]
 
 
 def _task_text(dataset: Dataset, frames: FrameSet | None, names: list[str]) -> str:
