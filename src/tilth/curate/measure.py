@@ -22,6 +22,7 @@ from tilth.curate.executors import InlineExecutor, as_finished, process_executor
 from tilth.curate.image_metrics import IMAGE_METRIC_NAMES, image_metrics
 from tilth.data.dataset import Dataset
 from tilth.data.images import content_hash, decode_image, expect_size
+from tilth.data.media_source import is_plain
 from tilth.data.project import Project
 from tilth.data.records import Geometry
 from tilth.errors import DataError, MediaError, TilthError
@@ -70,7 +71,7 @@ def measure(
         CatalogueError, StorageError: numbers could not be written; earlier batches are kept.
     """
     dataset = project.catalogue.read(task)
-    todo, errors = _unmeasured(project, dataset)
+    todo, errors = _unmeasured(project, dataset, progress)
     already = len(dataset.media) - len(todo) - len(errors)
     pictures = boxes = 0
     console = Console(stderr=True)
@@ -119,7 +120,19 @@ def _own_executor(num_pictures: int) -> Executor:
     return InlineExecutor() if num_pictures < FEW_PICTURES else process_executor()
 
 
-def _unmeasured(project: Project, dataset: Dataset) -> tuple[list[_Picture], list[TilthError]]:
+def _fetch(project: Project, uris: list[str], progress: bool) -> None:
+    """Fetch what is remote, or in a video; what cannot be had is an error of its picture later."""
+    if all(map(is_plain, uris)):
+        return
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not progress, transient=True) as bar:
+        line = bar.add_task("fetching", total=None)
+        project.prefetch(uris, advance=lambda count: bar.advance(line, count))
+
+
+def _unmeasured(
+    project: Project, dataset: Dataset, progress: bool
+) -> tuple[list[_Picture], list[TilthError]]:
     """The pictures to decode, and those that cannot even be found."""
     media, annotations = dataset.media, dataset.annotations
     without_metrics = np.isin(
@@ -138,7 +151,7 @@ def _unmeasured(project: Project, dataset: Dataset) -> tuple[list[_Picture], lis
     todo: list[_Picture] = []
     errors: list[TilthError] = []
     rows = np.flatnonzero(without_metrics | has_boxes_to_do).tolist()
-    project.prefetch(media.uri[row] for row in rows)  # what it misses is an error of its picture
+    _fetch(project, [media.uri[row] for row in rows], progress)
     for row in rows:
         own = (
             boxed_rows[offsets[row] : offsets[row + 1]] if has_boxes_to_do[row] else boxed_rows[:0]
@@ -163,8 +176,7 @@ def _unmeasured(project: Project, dataset: Dataset) -> tuple[list[_Picture], lis
 
 def _path_of(project: Project, uri: str) -> Path:
     # `media_path` asks the catalogue whether it knows an absolute path; this one comes from there.
-    is_file = uri.startswith("/") and "#" not in uri  # a frame is taken out of its video first
-    return Path(uri) if is_file else project.media_path(uri)
+    return Path(uri) if uri.startswith("/") and is_plain(uri) else project.media_path(uri)
 
 
 def _measure_batch(pictures: list[_Picture]) -> _Batch:
