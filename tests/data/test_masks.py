@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,9 +17,6 @@ from pycocotools import mask as coco_masks
 from tilth.data import masks, rle
 from tilth.errors import DataError
 
-COCO128 = (
-    Path(__file__).resolve().parents[3] / "shared/data/formats/coco128/instances_train2017.json"
-)
 any_mask = arrays.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
 
@@ -101,14 +100,14 @@ def test_an_empty_mask_has_no_polygons() -> None:
     assert not as_mask(masks.polygons_to_rle(b"[[1,1,2,2]]", 4, 4)).any()
 
 
-@pytest.mark.skipif(not COCO128.is_file(), reason=f"{COCO128} is not there")
-def test_real_polygons_fill_nearly_as_pycocotools_fills_them() -> None:
-    """Not equal: pycocotools rounds corners to a fifth of a pixel and draws the line itself."""
-    file = json.loads(COCO128.read_text())
+def test_real_polygons_fill_nearly_as_pycocotools_fills_them(shared_data: Path) -> None:
+    """Not equal: pycocotools rounds corners to a fifth of a pixel and lets the line decide."""
+    labels = shared_data / "formats/coco128/instances_train2017.json"
+    file = json.loads(labels.read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in file["images"]}
-    overlaps = []
+    overlaps, areas, difference = [], [], 0.0
     for label in file["annotations"]:
-        if label["area"] < 1000 or not isinstance(label["segmentation"], list):
+        if not isinstance(label["segmentation"], list):
             continue
         height, width = sizes[label["image_id"]]
         text = json.dumps(label["segmentation"]).encode()
@@ -116,9 +115,13 @@ def test_real_polygons_fill_nearly_as_pycocotools_fills_them() -> None:
         theirs = coco_masks.merge(coco_masks.frPyObjects(label["segmentation"], height, width))
         ours["counts"] = ours["counts"].encode()
         overlaps.append(float(coco_masks.iou([ours], [theirs], [0])[0, 0]))
-    assert len(overlaps) > 300
-    assert np.mean(overlaps) > 0.995
-    assert min(overlaps) > 0.95
+        areas.append(float(coco_masks.area(theirs)))
+        difference += float(coco_masks.area(ours)) - areas[-1]
+    assert len(overlaps) == 929
+    assert np.mean(overlaps) > 0.990
+    assert np.average(overlaps, weights=areas) > 0.9985
+    assert min(overlaps) > 0.85
+    assert abs(difference) < 1e-4 * sum(areas), "no larger and no smaller on the whole"
 
 
 @pytest.mark.parametrize(
@@ -148,3 +151,95 @@ def test_sizes_beyond_all_pictures_are_refused_without_allocating() -> None:
         masks.rle_to_polygons(text)
     with pytest.raises(DataError, match="do not fill"):
         masks.rle_to_polygons(b'{"size":[4,4],"counts":[3,4]}')
+
+
+def signed_area(part: list[float]) -> float:
+    x, y = np.array(part[0::2], float), np.array(part[1::2], float)
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+@given(mask=any_mask)
+def test_polygons_have_the_area_of_the_pixels_and_one_part_for_each_of_four_neighbours(
+    mask: np.ndarray,
+) -> None:
+    parts = json.loads(masks.rle_to_polygons(as_json(mask)))
+    assert sum(map(signed_area, parts)) == mask.sum()
+    count, _ = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    assert len(parts) == count - 1
+
+
+@given(mask=any_mask)
+def test_pycocotools_fills_traced_polygons_alike_bridges_included(mask: np.ndarray) -> None:
+    parts = json.loads(masks.rle_to_polygons(as_json(mask)))
+    if parts:
+        theirs = coco_masks.merge(coco_masks.frPyObjects(parts, *mask.shape))
+        np.testing.assert_array_equal(coco_masks.decode(theirs).astype(np.bool_), mask)
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+@pytest.mark.parametrize("odd", [0, 1])
+def test_a_checkerboard_survives(size: int, odd: int) -> None:
+    mask = np.indices((size, size + 1)).sum(axis=0) % 2 == odd
+    again = masks.polygons_to_rle(masks.rle_to_polygons(as_json(mask)), *mask.shape)
+    np.testing.assert_array_equal(as_mask(again), mask)
+
+
+def test_holes_that_touch_at_a_corner_are_one_hole_of_the_ring() -> None:
+    mask = np.ones((4, 4), np.bool_)
+    mask[1, 1] = mask[2, 2] = False
+    (part,) = json.loads(masks.rle_to_polygons(as_json(mask)))
+    assert signed_area(part) == 14
+    corners = list(zip(part[0::2], part[1::2], strict=True))
+    assert corners.count((2, 2)) == 2, "one way round both holes, through the place they share"
+
+
+def test_runs_that_go_on_in_the_next_column_keep_their_place() -> None:
+    text = b'{"size":[3,4],"counts":[2,5,5]}'  # from the last row of column 0 to the first of 2
+    np.testing.assert_array_equal(
+        as_mask(masks.polygons_to_rle(masks.rle_to_polygons(text), 3, 4)), as_mask(text)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"[" * 5000,
+        b'{"size":[2,2],"counts":[]}',
+        b'{"size":[2,2],"counts":[-1,5]}',
+        b'{"size":[2,2],"counts":[9223372036854775807,9223372036854775807,6]}',
+        b'{"size":[2,2],"counts":[' + b"9" * 400 + b"]}",
+        b'{"size":[1e999,2],"counts":[4]}',
+        b'{"size":[NaN,2],"counts":[4]}',
+        b'{"size":[-2,-2],"counts":[4]}',
+        b'{"size":[4611686018427387904,4],"counts":[0]}',
+        b'{"size":[2,2],"counts":[[4]]}',
+        b'{"size":[2,2],"counts":{"a":1}}',
+        b'{"size":[2,2],"counts":["x"]}',
+        b'{"size":[2,2],"counts":"\xff"}',
+    ],
+)
+def test_what_is_no_mask_is_refused(text: bytes) -> None:
+    with pytest.raises(DataError):
+        masks.rle_to_polygons(text)
+
+
+def test_hostile_shapes_are_refused_before_memory_is_taken() -> None:
+    zigzag = [[value for at in range(20_000) for value in (at % 2 * 1e6, at)]]
+    boxed = np.array([0.0, 1.0, 1e9, 2e9])
+    tall = json.dumps({"size": [10**9, 4], "counts": [5 * 10**8, 1, 35 * 10**8 - 1]}).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="beyond the size"):
+            masks.polygons_to_rle(json.dumps(zigzag).encode(), 10**6, 10**6)
+        with pytest.raises(DataError, match="beyond the size"):
+            masks.box_to_rle(boxed, 10**9, 10**9)
+        with pytest.raises(DataError, match="not finite"):
+            masks.box_to_rle(np.array([0.0, np.nan, 1.0, 1.0]), 8, 8)
+        one_pixel = json.loads(masks.rle_to_polygons(tall))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert one_pixel == [[0, 5 * 10**8, 1, 5 * 10**8, 1, 5 * 10**8 + 1, 0, 5 * 10**8 + 1]]
+    assert peak < 50e6

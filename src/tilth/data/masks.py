@@ -1,11 +1,15 @@
 """Masks, polygons and boxes, each made from another without moving an edge.
 
-In the house's pixel-edge coordinates a pixel belongs to a shape if its centre does. A polygon's
-part is filled by the even-odd rule, the parts of one object are joined. Tracing goes along pixel
-edges, so that a mask that becomes polygons and a mask again is the same mask; a hole is joined to
-the ring around it by a bridge of no width, which is the only way to say a hole in parts.
-(pycocotools rounds corners to a grid of a fifth of a pixel and draws the line itself: its masks
-are up to half a pixel larger on the right and below.)
+In the house's pixel-edge coordinates a pixel belongs to a shape if its centre does; a centre on an
+edge belongs to the shape to its right and below. A polygon's part is filled by the even-odd rule,
+the parts of one object are joined. Tracing goes along pixel edges, so that a mask that becomes
+polygons and a mask again is the same mask; a hole is joined to the ring around it by a bridge of no
+width, which is the only way to say a hole in parts.
+
+pycocotools rounds corners to a fifth of a pixel and lets the drawn line decide. On the 929 polygons
+of coco128 its masks and these have a mean IoU of 0.990 (0.9986 weighted by area) and the same area
+on the whole; polygons that were traced from masks it fills just as they are filled here, bridges
+included.
 """
 
 from __future__ import annotations

@@ -89,10 +89,12 @@ def to_text(counts: NDArray[np.int64]) -> bytes:
     """
     values = np.asarray(counts, dtype=np.int64).copy()
     values[3:] -= np.asarray(counts, dtype=np.int64)[1:-2]  # from the fourth on, a difference
-    characters = np.zeros((len(values), _MAX_CHARACTERS), dtype=np.uint8)
+    largest = int(np.abs(values).max(initial=0))
+    places = min(largest.bit_length() // 5 + 1, _MAX_CHARACTERS)  # a bit more for the sign
+    characters = np.zeros((len(values), places), dtype=np.uint8)
     used = np.zeros_like(characters, dtype=np.bool_)
     open_ = np.ones(len(values), dtype=np.bool_)
-    for place in range(_MAX_CHARACTERS):
+    for place in range(places):
         low = values & 0x1F
         values >>= 5
         # Done when the rest is only the sign, and the sign is what bit 4 already says.
