@@ -99,22 +99,11 @@ def decode_png(data: bytes, *, where: str = "bytes") -> LabelPicture:
             picture = Image.open(io.BytesIO(data), formats=("PNG",))
         with picture:
             if picture.width * picture.height > MAX_MAP_PIXELS:
-                raise LabelError(
-                    "mask that is too large",
-                    where=where,
-                    expected=f"at most {MAX_MAP_PIXELS:,} pixels",
-                    got=f"{picture.width} x {picture.height}",
-                )
+                raise _too_large(where, f"{picture.width} x {picture.height}")
             return _values(picture, data, where)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        MemoryError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-    ) as error:
+    except Image.DecompressionBombError as error:
+        raise _too_large(where, str(error)) from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         raise LabelError("mask that cannot be read", where=where, got=_words(error)) from error
 
 
@@ -151,6 +140,15 @@ def _refused(data: bytes, where: str) -> LabelError:
             fix="write the masks again from their source, as PNG",
         )
     return LabelError("mask that is no PNG", where=where, got=repr(data[:8]))
+
+
+def _too_large(where: str, got: str) -> LabelError:
+    return LabelError(
+        "mask that is too large",
+        where=where,
+        expected=f"at most {MAX_MAP_PIXELS:,} pixels",
+        got=got,
+    )
 
 
 def _words(error: Exception) -> str:

@@ -120,8 +120,9 @@ def lay_over(shapes: Sequence[Runs]) -> Layers:
     for at, shape in enumerate(shapes):
         stretches = spans(*(np.searchsorted(bounds, side) for side in shape))
         under = owner[stretches]
-        covered = np.bincount(under + 1, weights=pixels[stretches], minlength=1)[1:]
-        for below in np.flatnonzero(covered).tolist():
+        covered = np.zeros(len(shapes) + 1, dtype=np.int64)
+        np.add.at(covered, under, pixels[stretches])  # -1, which is nobody's, is the last place
+        for below in np.flatnonzero(covered[:-1]).tolist():
             hidden[at, below] = int(covered[below])
         owner[stretches] = at
     found = _by_value(owner, bounds)
