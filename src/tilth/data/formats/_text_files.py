@@ -8,8 +8,9 @@ over the joined bytes. Which file and line a token stands in stays known, for er
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ __all__ = [
 
 _THREADS = 4  # opening and making files waits for the system; more of them gain nothing
 _FILES_A_TASK = 256
+_TASKS_AHEAD = 2 * _THREADS
 _BLOCK_BYTES = 8 * 2**20  # of text at a time; arrays over it take some twenty times that
 _MOST_BYTES = 64 * 2**20  # of one file: no picture has a million labels
 _READ_BYTES = 65_536
@@ -134,24 +136,37 @@ def read_tokens(root: Path, names: Sequence[str], report: LabelReport) -> Iterat
         names: paths below ``root``; an empty one is a file that is not there.
         report: takes the files that cannot be read; they count as empty.
     """
-    prefix = root.as_posix().rstrip("/") + "/"
-    starts = range(0, len(names), _FILES_A_TASK)
+    texts: list[bytes] = []
+    begin = size = 0
+    for at, found in _read_ahead(root.as_posix().rstrip("/") + "/", names):
+        unreadable = [names[at + row] for row, text in enumerate(found) if text is None]
+        report.add("label file that cannot be read", "taken as empty", unreadable)
+        texts += [text or b"" for text in found]
+        size += sum(map(len, texts[at - begin :]))
+        if size >= _BLOCK_BYTES:
+            yield _tokens(texts, begin)
+            begin, size, texts = begin + len(texts), 0, []
+    yield _tokens(texts, begin)
+
+
+def _read_ahead(prefix: str, names: Sequence[str]) -> Iterator[tuple[int, list[bytes | None]]]:
+    """The first row and the texts of some hundred files at a time, in order.
+
+    A few of them are read before they are asked for; not all, which is what `Executor.map` does.
+    """
 
     def read(start: int) -> list[bytes | None]:
         return [_read(prefix, name) for name in names[start : start + _FILES_A_TASK]]
 
-    texts: list[bytes] = []
-    begin = size = 0
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start, found in zip(starts, pool.map(read, starts), strict=True):
-            unreadable = [names[start + at] for at, text in enumerate(found) if text is None]
-            report.add("label file that cannot be read", "taken as empty", unreadable)
-            texts += [text or b"" for text in found]
-            size += sum(map(len, texts[start - begin :]))
-            if size >= _BLOCK_BYTES:
-                yield _tokens(texts, begin)
-                begin, size, texts = begin + len(texts), 0, []
-    yield _tokens(texts, begin)
+        ahead: deque[tuple[int, Future[list[bytes | None]]]] = deque()
+        for start in range(0, len(names), _FILES_A_TASK):
+            ahead.append((start, pool.submit(read, start)))
+            if len(ahead) > _TASKS_AHEAD:
+                at, task = ahead.popleft()
+                yield at, task.result()
+        for at, task in ahead:
+            yield at, task.result()
 
 
 def _read(prefix: str, name: str) -> bytes | None:
