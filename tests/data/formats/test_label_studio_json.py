@@ -338,7 +338,7 @@ def test_one_annotation_names_nobody(tmp_path: Path) -> None:
 def test_predictions_are_a_models_and_keep_their_scores(tmp_path: Path) -> None:
     labels = read(put(tmp_path, SEVERAL))[0].annotations
     assert labels.source.tolist() == [Source.HUMAN] * 2 + [Source.MODEL] * 2
-    np.testing.assert_array_equal(labels.score, np.float32([np.nan, np.nan, 0.5, 0.25]))
+    np.testing.assert_array_equal(labels.score, np.array([np.nan, np.nan, 0.5, 0.25], np.float32))
 
 
 def test_the_old_name_of_annotations_is_read(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_the_old_name_of_annotations_is_read(tmp_path: Path) -> None:
 
 def test_json_min_is_read(tmp_path: Path) -> None:
     value = {"x": 10, "y": 20, "width": 30, "height": 50, "rotation": 0}
-    first = {
+    first: dict[str, Any] = {
         "image": "/data/local-files/?d=sub/a.jpg",
         "id": 1,
         "label": [value | {"rectanglelabels": ["cat"], "original_width": W, "original_height": H}],

@@ -27,12 +27,12 @@ H, W = 60, 80
 
 
 def shape(kind: str, points: list[Any], label: str = "cat", **fields: Any) -> dict[str, Any]:
-    own = {"group_id": None, "description": "", "flags": {}, "mask": None}
+    own: dict[str, Any] = {"group_id": None, "description": "", "flags": {}, "mask": None}
     return {"label": label, "points": points, "shape_type": kind} | own | fields
 
 
 def file(*shapes: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    own = {"version": "5.5.0", "flags": {}, "imagePath": "a.jpg", "imageData": None}
+    own: dict[str, Any] = {"version": "5.5.0", "flags": {}, "imagePath": "a.jpg", "imageData": None}
     return own | {"shapes": list(shapes), "imageHeight": H, "imageWidth": W} | fields
 
 
@@ -522,7 +522,7 @@ def test_scores_and_attributes_of_flags_come_back(tmp_path: Path) -> None:
     dataset, _ = read(put(tmp_path / "in", "a.json", text))
     labels = dataset.annotations
     assert labels.attributes[0] == b'{"pose":"Left"}'
-    np.testing.assert_array_equal(labels.score, np.float32([0.25, np.nan, np.nan]))
+    np.testing.assert_array_equal(labels.score, np.array([0.25, np.nan, np.nan], np.float32))
     labelme.write(dataset, tmp_path / "out", media_root=tmp_path / "in")
     written = json.loads((tmp_path / "out" / "a.json").read_text())
     assert written["flags"] == {"cat": True, "dog": True}

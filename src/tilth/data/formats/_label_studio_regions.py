@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -43,8 +42,7 @@ _LABEL_FIELDS = ("rectanglelabels", "polygonlabels", "brushlabels", "ellipselabe
 _ANSWERS = ("choices", "textarea", "rating", "number")
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A result with its classes and whatever else is said of the same region.
 
     Attributes:
@@ -58,8 +56,7 @@ class Region:
     attributes: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """Geometry, box, area and segmentation of a region, in pixels."""
 
     geometry: Geometry
@@ -72,19 +69,19 @@ def regions_of(results: Sequence[Result]) -> Iterator[Region]:
     """Results of one region (the same id) together; the others alone."""
     ids = [result.id for result in results]
     if len(set(ids)) == len(ids):
-        groups: Iterator[list[int]] = ([at] for at in range(len(results)))
-    else:
-        by_id: dict[Any, list[int]] = {}
-        for at, key in enumerate(ids):
-            by_id.setdefault(("alone", at) if key is None else key, []).append(at)
-        groups = iter(by_id.values())
-    for rows in groups:
+        for at, result in enumerate(results):
+            labels = _labels(result.value, result.type)
+            yield Region(result, at, labels, _said(result.meta))
+        return
+    by_id: dict[Any, list[int]] = {}
+    for at, key in enumerate(ids):
+        by_id.setdefault(("alone", at) if key is None else key, []).append(at)
+    for rows in by_id.values():
         yield _region(results, rows)
 
 
 def _region(results: Sequence[Result], rows: list[int]) -> Region:
     first = next((at for at in rows if results[at].type.startswith(_SHAPES)), rows[0])
-    shape = results[first]
     labels: list[str] = []
     attributes: dict[str, Any] = {}
     for at in rows:
@@ -93,11 +90,13 @@ def _region(results: Sequence[Result], rows: list[int]) -> Region:
             attributes[result.from_name or result.type] = _answer(result.value)
         else:
             labels += _labels(result.value, result.type)
-    labels = list(dict.fromkeys(labels))
-    return Region(shape, first, labels, attributes | _said(shape.meta))
+    shape = results[first]
+    return Region(shape, first, list(dict.fromkeys(labels)), attributes | _said(shape.meta))
 
 
 def _labels(value: Value, kind: str) -> list[str]:
+    if value.rectanglelabels:  # by far the most
+        return value.rectanglelabels
     if kind == "choices":
         return value.choices or []
     return next((found for name in _LABEL_FIELDS if (found := getattr(value, name))), [])
