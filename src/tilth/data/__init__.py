@@ -13,6 +13,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tilth.data.directories import from_directory as from_directory
+    from tilth.data.directories import images_from_directory as images_from_directory
+    from tilth.data.directories import texts_from_directory as texts_from_directory
     from tilth.data.frame_dataset import FrameDataset as FrameDataset
     from tilth.data.frames import from_frame as from_frame
     from tilth.data.streaming import from_csv as from_csv
@@ -23,8 +26,11 @@ _OPENERS = {
     "FrameDataset": "tilth.data.frame_dataset",
     "Vocabulary": "tilth.data.vocabulary",
     "from_csv": "tilth.data.streaming",
+    "from_directory": "tilth.data.directories",
     "from_frame": "tilth.data.frames",
     "from_parquet": "tilth.data.streaming",
+    "images_from_directory": "tilth.data.directories",
+    "texts_from_directory": "tilth.data.directories",
 }
 
 __all__ = [*_OPENERS]

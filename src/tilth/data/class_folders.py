@@ -1,7 +1,8 @@
 """A folder for each class: the listing that text and picture data sets share.
 
-The order is that of Keras' `index_directory`: classes by name, files by their path within a class,
-folder by folder.
+The order is that of Keras' `index_directory`: classes by name, folders by their path within a
+class, files by name within a folder. A file counts if its name ends with one of the suffixes,
+whatever their case; a class folder may be a link, and folders that begin with a dot are no class.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from tilth.errors import EmptyDatasetError, SettingsError
 
-__all__ = ["list_class_folders"]
+__all__ = ["list_class_folders", "list_files"]
 
 
 def list_class_folders(
@@ -29,14 +30,15 @@ def list_class_folders(
 
     Args:
         extensions: which files count, in lower case and with the dot: ``{".txt"}``.
-        class_names: the order of the classes, all of them; otherwise sorted by name.
-        follow_links: whether folders behind symbolic links are entered.
+        class_names: the classes in the order of their numbers, all of the folders or some;
+            otherwise all folders sorted by name.
+        follow_links: whether folders behind symbolic links are entered, below those of the classes.
 
     Returns:
         Files, class indices int64 [n], names of the classes.
 
     Raises:
-        SettingsError: ``class_names`` are not the folders that are there.
+        SettingsError: one of ``class_names`` is no folder, or is there twice.
         EmptyDatasetError: no folder, or no file in any of them.
     """
     found = sorted(
@@ -44,18 +46,18 @@ def list_class_folders(
         for entry in _entries(root)
         if entry.is_dir(follow_symlinks=True) and not entry.name.startswith(".")
     )
-    if class_names is not None and set(class_names) != set(found):
+    names = tuple(found if class_names is None else class_names)
+    if not set(names) <= set(found) or len(set(names)) < len(names):
         raise SettingsError(
             "the class names are not the folders that are there",
             where=str(root),
             expected=", ".join(found) or "folders",
-            got=", ".join(class_names),
+            got=", ".join(names),
         )
-    names = tuple(found if class_names is None else class_names)
     files: list[Path] = []
     counts = []
     for name in names:
-        own = list(_files(root / name, extensions, follow_links))
+        own = list_files(root / name, extensions=extensions, follow_links=follow_links)
         files += own
         counts.append(len(own))
     if not files:
@@ -67,6 +69,19 @@ def list_class_folders(
     return files, np.repeat(np.arange(len(names), dtype=np.int64), counts), names
 
 
+def list_files(
+    folder: Path, *, extensions: Collection[str], follow_links: bool = False
+) -> list[Path]:
+    """The files of a folder and the folders in it, hidden ones too, in the order of the listing."""
+    endings = tuple(extensions)
+    return [
+        Path(parent, name)
+        for parent, _, names in sorted(os.walk(folder, followlinks=follow_links))
+        for name in sorted(names)
+        if name.lower().endswith(endings)
+    ]
+
+
 def _entries(root: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(root) as entries:
@@ -75,15 +90,3 @@ def _entries(root: Path) -> list[os.DirEntry[str]]:
         raise EmptyDatasetError(
             "the folder cannot be read", where=str(root), got=error.strerror
         ) from error
-
-
-def _files(folder: Path, extensions: Collection[str], follow_links: bool) -> list[Path]:
-    found = []
-    for parent, folders, names in sorted(os.walk(folder, followlinks=follow_links)):
-        folders.sort()
-        found += [
-            Path(parent, name)
-            for name in sorted(names)
-            if os.path.splitext(name)[1].lower() in extensions
-        ]
-    return found

@@ -17,7 +17,14 @@ from tilth.data.ragged_tokens import RaggedTokens
 from tilth.data.vocabulary import Vocabulary
 from tilth.errors import SettingsError
 
-__all__ = ["EncodedRows", "LabelMode", "RowEncoder", "category_names"]
+__all__ = [
+    "EncodedRows",
+    "LabelMode",
+    "RowEncoder",
+    "category_names",
+    "label_array",
+    "refuse_label_mode",
+]
 
 LabelMode = Literal["int", "categorical", "binary"]
 
@@ -107,7 +114,8 @@ class RowEncoder:
     label_mode: LabelMode = "int"
 
     def __post_init__(self) -> None:
-        refuse_label_mode(self.label_mode, self.class_names, self.columns)
+        classes = self.class_names if self.columns.label is not None else None
+        refuse_label_mode(self.label_mode, classes)
 
     def encode(self, table: pa.Table, rows: NDArray[np.int64]) -> EncodedRows:
         """The numbers of rows that `usable_rows` has let pass.
@@ -143,11 +151,16 @@ class RowEncoder:
             return _float32(table[name].to_numpy())
         values = class_values(table[name], column=name)
         codes = class_codes(values, self.class_names, rows=rows, column=name)
-        if self.label_mode == "binary":
-            return _float32(codes[:, None])
-        if self.label_mode == "categorical":
-            return np.eye(len(self.class_names), dtype=np.float32)[codes]
-        return codes
+        return label_array(codes, self.label_mode, len(self.class_names))
+
+
+def label_array(codes: NDArray[np.int64], label_mode: LabelMode, num_classes: int) -> NDArray[Any]:
+    """Class numbers as int64 [n], one-hot float32 [n, classes], or float32 [n, 1] of 0 and 1."""
+    if label_mode == "binary":
+        return _float32(codes[:, None])
+    if label_mode == "categorical":
+        return np.eye(num_classes, dtype=np.float32)[codes]
+    return codes
 
 
 def category_names(values: pa.ChunkedArray) -> tuple[str, ...]:
@@ -155,19 +168,19 @@ def category_names(values: pa.ChunkedArray) -> tuple[str, ...]:
     return tuple(sorted(pc.unique(_as_text(values)).drop_null().to_pylist()))
 
 
-def refuse_label_mode(
-    label_mode: str, class_names: tuple[str, ...], columns: ColumnSettings
-) -> None:
-    """Raise `SettingsError` for a label mode that is not known or does not fit the classes."""
+def refuse_label_mode(label_mode: str, class_names: tuple[str, ...] | None) -> None:
+    """Raise `SettingsError` for a label mode that is not known or does not fit the classes.
+
+    Args:
+        class_names: None where there are no labels, which any mode fits.
+    """
     if label_mode not in ("int", "categorical", "binary"):
         raise SettingsError(
             "label_mode cannot be used",
             expected="'int', 'categorical' or 'binary'",
             got=repr(label_mode),
         )
-    if columns.label is None:
-        return
-    if label_mode == "binary" and len(class_names) != 2:
+    if label_mode == "binary" and class_names is not None and len(class_names) != 2:
         raise SettingsError(
             "label_mode='binary' needs two classes",
             got=f"{len(class_names)}: {', '.join(class_names[:10])}",

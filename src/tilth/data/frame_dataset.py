@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tilth.data.encoded_rows import EncodedRows, LabelMode, RowEncoder, category_names
-from tilth.data.frame_batches import BatchSettings, FrameBatches, as_tensors
 from tilth.data.frame_columns import (
     ColumnSettings,
     refuse_duplicates,
@@ -30,6 +29,7 @@ from tilth.data.frame_labels import (
 from tilth.data.frame_split import split_rows
 from tilth.data.frame_table import column_names, table_of
 from tilth.data.row_bar import row_bar
+from tilth.data.row_batches import BatchSettings, RowBatches, as_tensors
 from tilth.data.tokenise import Tokeniser, text_blocks
 from tilth.data.vocabulary import TokenCounts, Vocabulary
 from tilth.errors import SettingsError
@@ -258,11 +258,11 @@ class FrameDataset:
             progress=self.progress,
         )
 
-    def batches(self, **settings: Any) -> FrameBatches:
+    def batches(self, **settings: Any) -> RowBatches:
         """Batches of NumPy arrays; the keywords are those of `BatchSettings`."""
-        return FrameBatches(self.encoded, BatchSettings(**settings))
+        return RowBatches(self.encoded, BatchSettings(**settings))
 
-    def torch(self, **settings: Any) -> FrameBatches:
+    def torch(self, **settings: Any) -> RowBatches:
         """Batches of torch tensors; the keywords are those of `BatchSettings`.
 
         A batch of b rows is a dict; what the frame has no column for is not in it:
@@ -277,7 +277,7 @@ class FrameDataset:
         Raises:
             MissingExtraError: torch is not installed.
         """
-        return FrameBatches(self.encoded, BatchSettings(**settings), as_tensors)
+        return RowBatches(self.encoded, BatchSettings(**settings), as_tensors)
 
     def tensorflow(self, **settings: Any) -> Any:
         """A `tf.data.Dataset` of (features, label[, weight]), as Keras' ``fit`` takes it.
@@ -291,7 +291,7 @@ class FrameDataset:
         from tilth.data.frame_tensorflow import keras_batch, tensorflow_dataset
 
         chosen = BatchSettings(**settings)
-        batches = FrameBatches(self.encoded, chosen, keras_batch)
+        batches = RowBatches(self.encoded, chosen, keras_batch)
         return tensorflow_dataset(batches, width=chosen.width)
 
     def huggingface(self) -> Any:

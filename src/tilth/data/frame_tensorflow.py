@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tilth.data.frame_batches import FrameBatches
+from tilth.data.row_batches import RowBatches
 from tilth.data.stream_batches import StreamBatches
 from tilth.lazy import require
 
 __all__ = ["keras_batch", "tensorflow_dataset"]
 
 
-def tensorflow_dataset(batches: FrameBatches | StreamBatches, *, width: int | None) -> Any:
+def tensorflow_dataset(batches: RowBatches | StreamBatches, *, width: int | None) -> Any:
     """The batches that `keras_batch` has converted; every pass is the next epoch.
 
     Args:
@@ -26,7 +26,7 @@ def tensorflow_dataset(batches: FrameBatches | StreamBatches, *, width: int | No
     dataset = tf.data.Dataset.from_generator(
         lambda: iter(batches), output_signature=_signature(tf, first, width)
     )
-    if isinstance(batches, FrameBatches):
+    if isinstance(batches, RowBatches):
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
     return dataset.prefetch(tf.data.AUTOTUNE)
 

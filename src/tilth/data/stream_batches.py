@@ -15,7 +15,7 @@ import numpy as np
 
 from tilth.data.batch_order import bucketed
 from tilth.data.encoded_rows import EncodedRows
-from tilth.data.frame_batches import Batch, BatchSettings
+from tilth.data.row_batches import Batch, BatchSettings
 from tilth.errors import SettingsError
 from tilth.lazy import require
 from tilth.seeding import generator
@@ -46,7 +46,7 @@ class StreamSettings(BatchSettings):
 
 
 class StreamBatches:
-    """The batches of one epoch after the other, as `FrameBatches` but without numbers.
+    """The batches of one epoch after the other, as `RowBatches` but without numbers.
 
     In the workers of a `DataLoader` (``batch_size=None``) each reads its own pieces, so that every
     row comes once; with fewer pieces than workers some have nothing to do.

@@ -13,11 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tilth.data.encoded_rows import EncodedRows, LabelMode, RowEncoder
-from tilth.data.frame_batches import as_tensors
 from tilth.data.frame_columns import ColumnSettings, Task
 from tilth.data.frame_dataset import TextSettings
 from tilth.data.frame_labels import balanced_weights, refuse_unlearnable
 from tilth.data.frame_split import refuse_share
+from tilth.data.row_batches import as_tensors
 from tilth.data.stream_batches import StreamBatches, StreamSettings, torch_batches
 from tilth.data.stream_fit import RowPart, StreamFit, fit_stream, usable_tables
 from tilth.data.table_files import CsvDialect, TableFiles

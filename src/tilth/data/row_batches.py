@@ -1,4 +1,4 @@
-"""Batches of a frame that is in memory: number ``i`` of an epoch is found by arithmetic.
+"""Batches of rows that can be picked freely: number ``i`` of an epoch is found by arithmetic.
 
 As a sequence of batches it is what torch calls a map-style data set, so that
 ``DataLoader(batches, batch_size=None, num_workers=2)`` shares the batches out among its workers.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilth.data.batch_order import epoch_rows
-from tilth.data.encoded_rows import EncodedRows
+from tilth.data.ragged_tokens import RaggedTokens
 from tilth.errors import SettingsError
 from tilth.lazy import require
 
-__all__ = ["BatchSettings", "FrameBatches", "as_tensors"]
+__all__ = ["BatchSettings", "RowBatches", "Rows", "as_tensors"]
 
 Batch = dict[str, Any]
 
@@ -64,7 +64,23 @@ class BatchSettings:
         return None if self.pad == "batch" else int(self.pad)
 
 
-class FrameBatches:
+class Rows(Protocol):
+    """What batches are made of: `EncodedRows`, or pictures."""
+
+    @property
+    def tokens(self) -> RaggedTokens | None:
+        """Texts, whose lengths rows are put together by."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: NDArray[np.int64], /) -> Self:
+        """These rows, in this order."""
+
+    def batch(self, start: int, stop: int, width: int | None, /) -> Batch:
+        """Rows ``start`` to ``stop`` as arrays."""
+
+
+class RowBatches:
     """The batches of one epoch after the other.
 
     ``for batch in batches`` runs through one epoch, the next such loop through the next epoch.
@@ -73,12 +89,12 @@ class FrameBatches:
     of all epochs, for loops that count steps.
 
     Args:
-        rows: all rows of the frame.
+        rows: all rows there are.
         convert: makes a framework's tensors of the arrays of a batch.
     """
 
     def __init__(
-        self, rows: EncodedRows, settings: BatchSettings, convert: Callable[[Batch], Batch] = dict
+        self, rows: Rows, settings: BatchSettings, convert: Callable[[Batch], Batch] = dict
     ) -> None:
         if settings.drop_last and len(rows) < settings.batch_size:
             raise SettingsError(
@@ -104,12 +120,12 @@ class FrameBatches:
     def batch(self, step: int) -> Batch:
         """Batch ``step`` of an endless row of epochs."""
         epoch, place = divmod(step, len(self))
-        return self._gathered(epoch, place, place + 1)[0]
+        return next(self._gathered(epoch, place, place + 1))
 
     def __getitem__(self, place: int) -> Batch:
         """Batch ``place`` of the epoch that is set."""
         place = range(len(self))[place]
-        return self._gathered(self.epoch, place, place + 1)[0]
+        return next(self._gathered(self.epoch, place, place + 1))
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, self.epoch = self.epoch, self.epoch + 1
@@ -117,14 +133,12 @@ class FrameBatches:
         for place in range(0, len(self), together):
             yield from self._gathered(epoch, place, min(place + together, len(self)))
 
-    def _gathered(self, epoch: int, start: int, stop: int) -> list[Batch]:
+    def _gathered(self, epoch: int, start: int, stop: int) -> Iterator[Batch]:
         """Batches ``start`` to ``stop``, whose rows are picked from memory at once."""
         size = self.settings.batch_size
         rows = self._rows.take(self._epoch_order(epoch)[start * size : stop * size])
-        return [
-            self._convert(rows.batch(at, min(at + size, len(rows)), self.settings.width))
-            for at in range(0, len(rows), size)
-        ]
+        for at in range(0, len(rows), size):
+            yield self._convert(rows.batch(at, min(at + size, len(rows)), self.settings.width))
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
         if self._order is None or self._order[0] != epoch:
