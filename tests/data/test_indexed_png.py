@@ -111,11 +111,9 @@ def test_a_jpeg_is_refused_whatever_its_name_and_the_reason_given() -> None:
 
 def test_a_picture_beyond_all_sizes_is_refused_by_its_header() -> None:
     bomb = raw_png(100_000, 100_000, 8, 3, b"", chunk(b"PLTE", b"\0\0\0"))
-    with pytest.raises(LabelError, match="too large"):
-        decode_png(bomb)
     with pytest.raises(LabelError, match="too large") as caught:
-        decode_png(raw_png(17_000, 17_000, 8, 3, b"", chunk(b"PLTE", b"\0\0\0")))
-    assert caught.value.got == "17000 x 17000"
+        decode_png(bomb)
+    assert caught.value.got == "100000 x 100000"
 
 
 VALID = encode_png(np.arange(12, dtype=np.uint8).reshape(3, 4), palette=voc_palette())

@@ -12,13 +12,14 @@ refused, because it changes values.
 from __future__ import annotations
 
 import io
-import warnings
+import struct
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from tilth.data.label_maps import MAX_MAP_PIXELS
 from tilth.errors import LabelError
@@ -94,17 +95,18 @@ def decode_png(data: bytes, *, where: str = "bytes") -> LabelPicture:
     if not data.startswith(_SIGNATURE):
         raise _refused(data, where)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is below
-            picture = Image.open(io.BytesIO(data), formats=("PNG",))
-        with picture:
+        with PngImageFile(io.BytesIO(data)) as picture:  # our limit, not that of Image.open
             if picture.width * picture.height > MAX_MAP_PIXELS:
-                raise _too_large(where, f"{picture.width} x {picture.height}")
+                raise LabelError(
+                    "mask that is too large",
+                    where=where,
+                    expected=f"at most {MAX_MAP_PIXELS:,} pixels",
+                    got=f"{picture.width} x {picture.height}",
+                )
             return _values(picture, data, where)
-    except Image.DecompressionBombError as error:
-        raise _too_large(where, str(error)) from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise LabelError("mask that cannot be read", where=where, got=_words(error)) from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error) as error:
+        words = str(error) or type(error).__name__
+        raise LabelError("mask that cannot be read", where=where, got=words) from error
 
 
 def _values(picture: Image.Image, data: bytes, where: str) -> LabelPicture:
@@ -140,18 +142,3 @@ def _refused(data: bytes, where: str) -> LabelError:
             fix="write the masks again from their source, as PNG",
         )
     return LabelError("mask that is no PNG", where=where, got=repr(data[:8]))
-
-
-def _too_large(where: str, got: str) -> LabelError:
-    return LabelError(
-        "mask that is too large",
-        where=where,
-        expected=f"at most {MAX_MAP_PIXELS:,} pixels",
-        got=got,
-    )
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # its words hold the address of the stream
-        return "no picture in the file"
-    return str(error) or type(error).__name__
