@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def attributes_of(dataset: Dataset) -> list[dict[str, object]]:
     return [json.loads(text or b"{}") for text in dataset.annotations.attributes]
 
 
-def small(names: list[str], *, attributes: list[bytes | None] | None = None) -> Dataset:
+def small(names: list[str], *, attributes: Sequence[bytes | None] | None = None) -> Dataset:
     """One picture of 100 x 80 with one box a class."""
     media = media_columns(["/pictures/a.png"], width=[100], height=[80])
     count = len(names)
@@ -346,7 +347,9 @@ def test_a_list_of_classes_that_is_none_is_an_error(tmp_path: Path, text: bytes)
 
 
 @given(data=st.data())
-def test_agrees_with_labelformat_on_boxes(data: st.DataObject, tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
+def test_agrees_with_labelformat_on_boxes(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Both ways; without scores, which it takes for a part of the class name."""
     from labelformat.formats.kitti import KittiObjectDetectionInput, KittiObjectDetectionOutput
 

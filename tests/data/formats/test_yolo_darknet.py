@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ WIDTH, HEIGHT = 200, 100
 
 def darknet_set(
     root: Path,
-    pictures: dict[str, str | None],
+    pictures: Mapping[str, str | None],
     *,
     rule: str = "",
     names: str = "cat\ntraffic light\n",
@@ -366,7 +367,9 @@ def test_recognises_a_data_file_and_its_folder(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-def test_a_plain_reader_finds_the_same_boxes(data: st.DataObject, tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
+def test_a_plain_reader_finds_the_same_boxes(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Darknet's own loop, in Python: five numbers at a time until they end."""
     root = tmp_path_factory.mktemp("darknet")
     drawn = data.draw(datasets(root / "p", yolo_darknet.HOLDS, max_media=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def picture(path: Path) -> None:
     write_jpeg(path, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
 
 
-def ultralytics_set(root: Path, labels: dict[str, str | None], **fields: Any) -> Path:
+def ultralytics_set(root: Path, labels: Mapping[str, str | None], **fields: Any) -> Path:
     """Pictures in images/ with labels in labels/; data.yaml with train and val unless told."""
     for name, text in labels.items():
         picture(root / "images" / f"{name}.jpg")
@@ -62,7 +63,7 @@ def shapes_of(dataset: Dataset) -> list[Any]:
 
 
 def small(
-    shapes: list[list[list[float]] | None],
+    shapes: Sequence[list[list[float]] | None],
     boxes: list[list[float]] | None = None,
     *,
     uris: tuple[str, ...] = ("/p/a.jpg",),
@@ -307,8 +308,8 @@ def test_parts_are_joined_by_bridges_and_taken_apart_again(tmp_path: Path) -> No
     assert report.problems == ()
     assert any("1 labels of several parts" in note for note in report.notes)
     corners = np.reshape(written_row(tmp_path / "out")[1:], (-1, 2)) * (WIDTH, HEIGHT)
-    walk = [10, 10, 30, 10, 30, 30, 10, 30, 10, 10, 50, 50, 60, 50, 60, 60, 50, 50, 10, 10]
-    walk += [80.5, 5, 90, 5, 90, 9.25, 80.5, 5]
+    walk = [10.0, 10, 30, 10, 30, 30, 10, 30, 10, 10, 50, 50, 60, 50, 60, 60, 50, 50, 10, 10]
+    walk += [80.5, 5.0, 90, 5, 90, 9.25, 80.5, 5]
     assert np.allclose(corners.ravel(), walk)
     back, report = yolo_ultralytics.read(
         tmp_path / "out", options=ReadOptions(width=200, height=100)
@@ -352,7 +353,9 @@ def test_what_is_joined_comes_apart_as_the_same_parts(parts: list[list[tuple[int
 
 
 @given(seed=st.integers(0, 10**6))
-def test_masks_with_holes_and_parts_keep_their_pixels(seed: int, tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
+def test_masks_with_holes_and_parts_keep_their_pixels(
+    seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     random = np.random.default_rng(seed)
     mask = random.random((9, 11)) < 0.6
     mask[4, 4] = True
@@ -516,7 +519,7 @@ def test_a_polygon_that_is_no_json_is_an_error() -> None:
 @given(data=st.data())
 def test_labelformat_and_supervision_find_the_same_boxes(
     data: st.DataObject,
-    tmp_path_factory,  # type: ignore[no-untyped-def]
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     import supervision
     from labelformat.formats.yolov8 import YOLOv8ObjectDetectionInput
