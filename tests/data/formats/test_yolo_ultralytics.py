@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from any_dataset import datasets, write_pictures
+from any_dataset import comparable, datasets, write_pictures
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tilth.data import masks, rle
 from tilth.data.dataset import Dataset
-from tilth.data.formats import yolo_ultralytics
+from tilth.data.formats import coco, kitti, yolo_darknet, yolo_ultralytics
 from tilth.data.formats._bridges import joined, taken_apart
 from tilth.data.formats._columns import annotation_columns, media_columns
 from tilth.data.formats._polygon_columns import polygons_of_json
@@ -552,3 +552,20 @@ def test_labelformat_and_supervision_find_the_same_boxes(
         if Path(name).name in flat:
             expected = drawn.annotations.boxes_xyxy[drawn.rows_of(flat[Path(name).name])]
             assert np.allclose(np.reshape(detections.xyxy, (-1, 4)), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("module", [yolo_ultralytics, yolo_darknet, kitti])
+def test_coco128_comes_back_as_it_was_adapted(
+    module: Any, shared_data: Path, tmp_path: Path
+) -> None:
+    """939 real labels: outlines of up to many parts, crowds, names of two words."""
+    pictures = tmp_path / "pictures"
+    source = shared_data / "formats" / "coco128" / "instances_train2017.json"
+    dataset, _ = coco.read(source, media_root=pictures)
+    write_pictures(dataset)
+    fitted, _ = module.adapt(dataset)
+    module.write(dataset, tmp_path / "out", media_root=pictures)
+    back, report = module.read(tmp_path / "out", media_root=pictures)
+    assert len(back.annotations) == 939
+    assert comparable(back, pictures) == comparable(fitted, pictures)
+    assert report.problems == ()
