@@ -29,9 +29,8 @@ from numpy.typing import NDArray
 
 from tilth.data.atomic import atomic_writer
 from tilth.data.dataset import Dataset, MediaColumns
-from tilth.data.formats._class_list import class_list
+from tilth.data.formats._class_list import class_list, matched_classes
 from tilth.data.formats._columns import annotation_columns, report_rows
-from tilth.data.formats._csv_labels import matched_classes
 from tilth.data.formats._fit import fit
 from tilth.data.formats._header_sizes import picture_sizes
 from tilth.data.formats._label_studio_media import local_url

@@ -31,9 +31,8 @@ import numpy as np
 
 from tilth.data.atomic import atomic_folder
 from tilth.data.dataset import Dataset
-from tilth.data.formats._class_list import class_list, classes_text
+from tilth.data.formats._class_list import class_list, classes_text, matched_classes
 from tilth.data.formats._columns import annotation_columns, report_rows
-from tilth.data.formats._csv_labels import matched_classes
 from tilth.data.formats._fit import fit
 from tilth.data.formats._labelme_folder import read_folder
 from tilth.data.formats._labelme_text import file_texts, write_files
