@@ -36,6 +36,7 @@ __all__ = [
     "Progress",
     "Regions",
     "binary_regions",
+    "first_pngs",
     "mask_names",
     "masks_dataset",
     "match_pictures",
@@ -59,6 +60,7 @@ _ENDINGS = (
     ("_labelIds", ""),
     ("_mask", ""),
 )
+_FEW, _LOOK_AT = 50, 4000
 _MOST_BYTES = 512 * 2**20
 _THREADS = 4
 _FILES_A_TASK = 16
@@ -89,6 +91,19 @@ class Regions:
     areas: NDArray[np.int64]
     colours: NDArray[np.int64]
     kind: str
+
+
+def first_pngs(folder: Path) -> list[str]:
+    """The names of some PNG files below a folder, from a look at its first few thousand entries."""
+    found: list[str] = []
+    seen = 0
+    for _, folders, files in os.walk(folder):
+        folders.sort()
+        found += [name for name in files if name.lower().endswith(".png")]
+        seen += len(folders) + len(files)
+        if seen > _LOOK_AT:
+            break
+    return sorted(found)[:_FEW]
 
 
 def mask_names(folder: Path, report: LabelReport) -> list[str]:
@@ -147,7 +162,9 @@ def _taken(folder: Path, name: str, take: Callable[[LabelPicture], T]) -> T | Da
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(handle, "rb") as stream:
-            data = stream.read(_MOST_BYTES)
+            if (size := os.fstat(handle).st_size) > _MOST_BYTES:
+                return LabelError("mask that is too large", where=path, got=f"{size:,} bytes")
+            data = stream.read()
         return take(decode_png(data, where=path))
     except OSError as error:
         return LabelError("mask that cannot be read", where=path, got=error.strerror)

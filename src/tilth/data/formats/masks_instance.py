@@ -32,6 +32,7 @@ from tilth.data.formats._instance_values import CITYSCAPES, Dialect, meaning
 from tilth.data.formats._mask_files import (
     PlacedMask,
     Progress,
+    first_pngs,
     mask_names,
     masks_dataset,
     match_pictures,
@@ -95,7 +96,7 @@ def recognises(path: Path) -> bool:
     try:
         if (path / INSTANCES).is_file():
             return True
-        return path.is_dir() and next(path.rglob(f"*{_CITYSCAPES_END}"), None) is not None
+        return any(name.endswith(_CITYSCAPES_END) for name in first_pngs(path))
     except (OSError, ValueError):
         return False
 

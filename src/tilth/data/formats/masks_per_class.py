@@ -13,7 +13,6 @@ a class name.)
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from tilth.data.formats._mask_files import (
     PICTURE_LIST,
     Progress,
     binary_regions,
+    first_pngs,
     mask_names,
     masks_dataset,
     match_pictures,
@@ -57,7 +57,6 @@ _LIST = "classes.txt"
 _BETWEEN = "__"
 # In a file name, or in front of the class, where ___ would not say which two belong together.
 _UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f]|__|^_|^\s|\s$')
-_FEW = 50
 
 TARGET = "folder"
 HOLDS = Holds(masks=True)
@@ -96,10 +95,10 @@ def recognises(path: Path) -> bool:
             return False
         if (path / _LIST).is_file() and (path / PICTURE_LIST).is_file():
             return True
-        found = list(itertools.islice(path.rglob("*.png"), _FEW))
+        found = first_pngs(path)
     except (OSError, ValueError):
         return False
-    return bool(found) and all(_BETWEEN in entry.stem.strip("_") for entry in found)
+    return bool(found) and all(_BETWEEN in name[:-4].strip("_") for name in found)
 
 
 def read(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from dataclasses import replace as with_fields
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,7 @@ from tilth.data.formats._labelmap import (
 from tilth.data.formats._mask_files import (
     PlacedMask,
     Progress,
+    first_pngs,
     mask_names,
     masks_dataset,
     match_pictures,
@@ -105,8 +107,7 @@ def recognises(path: Path) -> bool:
     try:
         if not (path / LABELMAP).is_file() or (path / "Annotations").exists():
             return False
-        folder = path / _CLASS_FOLDER
-        return folder.is_dir() or next(path.rglob("*.png"), None) is not None
+        return (path / _CLASS_FOLDER).is_dir() or bool(first_pngs(path))
     except (OSError, ValueError):
         return False
 
@@ -169,7 +170,9 @@ def adapt(
         seen = cut_overlaps(shapes, labels, options.order, report, classes=True)
         return join_classes(seen, labels, report)
 
-    return fit_masks(dataset, HOLDS, report, arrange), report
+    ids = [category.origin_id for category in dataset.categories]
+    kept = ids == list(range(1, len(ids) + 1))  # those of masks are
+    return fit_masks(dataset, with_fields(HOLDS, class_ids=kept), report, arrange), report
 
 
 def write(
