@@ -160,6 +160,12 @@ def images_from_directory(
         shuffle=shuffle,
         follow_links=follow_links,
     )
+    if interpolation not in ("bilinear", "nearest"):
+        raise SettingsError(
+            "interpolation cannot be used",
+            expected="'bilinear' or 'nearest'",
+            got=repr(interpolation),
+        )
     if len(image_size) != 2 or min(image_size) < 1:
         raise SettingsError(
             "image_size cannot be used", expected="height and width", got=str(image_size)

@@ -19,7 +19,7 @@ from tilth.data.images import read_image
 
 __all__ = ["Interpolation", "PictureRows", "resized"]
 
-Interpolation = Literal["bilinear", "nearest", "area"]
+Interpolation = Literal["bilinear", "nearest"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,18 +87,21 @@ def resized(
     """
     import cv2
 
-    # Between pixel centres; OpenCV's plain INTER_NEAREST rounds from the corners instead.
-    methods = {
-        "bilinear": cv2.INTER_LINEAR,
-        "nearest": cv2.INTER_NEAREST_EXACT,
-        "area": cv2.INTER_AREA,
-    }
     picture = _middle(image_rgb, size) if crop else image_rgb
-    height, width = size
+    if interpolation == "nearest":  # OpenCV rounds from the corners, and its exact one ties down
+        rows, columns = (_nearest(*pair) for pair in zip(picture.shape, size, strict=False))
+        return picture[rows[:, None], columns].astype(np.float32)
     # In float32, since OpenCV rounds the weights of 8-bit pictures.
-    return cv2.resize(  # type: ignore[return-value]
-        picture.astype(np.float32), (width, height), interpolation=methods[interpolation]
-    )
+    scaled = cv2.resize(picture.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    return scaled  # type: ignore[return-value]
+
+
+def _nearest(source: int, target: int) -> NDArray[np.int64]:
+    """int64 [target]: the pixel whose area holds the centre of each new one, in TensorFlow's
+    precision, which decides where a centre falls on an edge."""
+    scale = np.float32(source) / np.float32(target)
+    centres = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale
+    return np.minimum(np.floor(centres).astype(np.int64), source - 1)
 
 
 def _middle(image_rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
