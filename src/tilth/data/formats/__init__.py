@@ -30,6 +30,7 @@ FORMATS: dict[str, str] = {
     "csv": "tilth.data.formats.csv",
     "cvat_xml": "tilth.data.formats.cvat_xml",
     "folders": "tilth.data.formats.folders",
+    "innotescus_json": "tilth.data.formats.innotescus_json",
     "kitti": "tilth.data.formats.kitti",
     "label_studio_json": "tilth.data.formats.label_studio_json",
     "labelme": "tilth.data.formats.labelme",
