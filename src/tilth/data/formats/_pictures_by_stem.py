@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tilth.data.formats._text_files import files_below
 from tilth.data.problems import LabelReport
@@ -25,7 +26,7 @@ def pictures_by_stem(root: Path, report: LabelReport) -> dict[str, str]:
     found: dict[str, str] = {}
     twice = []
     for name in files_below(root, PICTURE_SUFFIXES, report, links=True):
-        stem = PurePosixPath(name).with_suffix("").as_posix()
+        stem = os.path.splitext(name)[0]
         if stem in found:
             twice.append(f"{name} beside {found[stem]}")
         else:

@@ -99,8 +99,9 @@ def files_below(
             continue
         for entry in entries:
             name = prefix + entry.name
-            is_folder = _is_folder(entry)
-            if not is_folder and os.path.splitext(entry.name)[1].lower() not in suffixes:
+            wanted = os.path.splitext(entry.name)[1].lower() in suffixes
+            is_folder = entry.is_dir(follow_symlinks=False) or (not wanted and _is_folder(entry))
+            if not wanted and not is_folder:
                 continue
             if entry.is_symlink() and not links and not _stays(Path(entry.path), inside):
                 leaving.append(name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tilth.data.formats._picture_lists import find_labels, picture_uris, read_lines
 from tilth.data.formats._pictures_by_stem import pictures_by_stem
@@ -89,6 +90,8 @@ def _add_folder(
 ) -> None:
     """A folder's own pictures, and the label files that belong to pictures elsewhere."""
     home = "" if source.name == "." else f"{source.name}/"
+    own = f"{files.root.as_posix().rstrip('/')}/{home}"
+    borrowed = f"{media_root.resolve().as_posix().rstrip('/')}/" if media_root else ""
     folder = files.root / source.name
     here = pictures_by_stem(folder, report) if folder.is_dir() else {}
     labels = _labels(files.root, source.name, report)
@@ -98,10 +101,10 @@ def _add_folder(
     bare: list[str] = []
     for stem in sorted(here.keys() | labels.keys()):
         found = known.get(stem) or known.get(home + stem)
-        if found is not None and media_root is not None:
-            uris.append((media_root.resolve() / found).as_posix())
+        if found is not None:
+            uris.append(borrowed + found)
         else:
-            uris.append((files.root / home / here.get(stem, f"{stem}.jpg")).as_posix())
+            uris.append(own + here.get(stem, f"{stem}.jpg"))
             if stem not in here:
                 missing.append(labels[stem])
         names.append(labels.get(stem, ""))
@@ -124,10 +127,10 @@ def _labels(root: Path, name: str, report: LabelReport) -> dict[str, str]:
         if not home.is_dir() or not home.is_relative_to(root):
             continue
         for file in files_below(root / folder, (".txt",), report):
-            path = PurePosixPath(folder, file)
-            stem = _stem_of(path.with_suffix("").as_posix(), name, folder)
+            path = file if folder == "." else f"{folder}/{file}"
+            stem = _stem_of(os.path.splitext(path)[0], name, folder)
             if stem is not None:
-                found.setdefault(stem, path.as_posix())
+                found.setdefault(stem, path)
     return found
 
 
