@@ -20,16 +20,6 @@ __all__ = [
     "voc_text",
     "written",
 ]
-    "BOMB",
-    "DEVKIT",
-    "OUTSIDE",
-    "attributes",
-    "kinds",
-    "names",
-    "voc_object",
-    "voc_text",
-    "written",
-]
 
 
 def voc_object(name: str = "cat", box: tuple[Any, ...] = (1, 2, 30, 40), more: str = "") -> str:
