@@ -282,17 +282,19 @@ class FrameDataset:
     def tensorflow(self, **settings: Any) -> Any:
         """A `tf.data.Dataset` of (features, label[, weight]), as Keras' ``fit`` takes it.
 
-        Features are the entries of a batch of `torch` but label and weight; without labels they
-        come alone. Every pass over it is the next epoch.
+        Features are tokens, numeric and categorical, named as in `torch`: one of them as it is,
+        several as a dict; without labels they come alone. Every pass is the next epoch.
+
+        Args:
+            settings: the keywords of `BatchSettings`.
 
         Raises:
             MissingExtraError: TensorFlow is not installed.
         """
-        from tilth.data.frame_tensorflow import keras_batch, tensorflow_dataset
+        from tilth.data.frame_tensorflow import tensorflow_dataset
 
-        chosen = BatchSettings(**settings)
-        batches = RowBatches(self.encoded, chosen, keras_batch)
-        return tensorflow_dataset(batches, width=chosen.width)
+        batches = self.batches(**settings)
+        return tensorflow_dataset(batches, width=batches.settings.width)
 
     def huggingface(self) -> Any:
         """A `datasets.Dataset` of the columns, labels of classes as ``ClassLabel``.

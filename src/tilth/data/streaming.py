@@ -232,10 +232,10 @@ class StreamDataset:
         Raises:
             MissingExtraError: TensorFlow is not installed.
         """
-        from tilth.data.frame_tensorflow import keras_batch, tensorflow_dataset
+        from tilth.data.frame_tensorflow import tensorflow_dataset
 
-        chosen = StreamSettings(**settings)
-        return tensorflow_dataset(self._batches(chosen, keras_batch), width=chosen.width)
+        batches = self.batches(**settings)
+        return tensorflow_dataset(batches, width=batches.settings.width)
 
     def rows_of(self, piece: int) -> Iterator[EncodedRows]:
         """The rows of one piece of the files as numbers, some at a time."""
