@@ -40,6 +40,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "version": ("tilth.cli.version", "Create, list and show immutable dataset versions."),
     "export": ("tilth.cli.export", "Write the labels to a file in a known format."),
     "train": ("tilth.cli.train", "Train a detector, or run the whole experiment."),
+    "train classify": ("tilth.cli.train_classify", "Train a classifier of texts or pictures."),
+    "classify": ("tilth.cli.classify", "Name the class of new texts or pictures."),
     "evaluate": ("tilth.cli.evaluate", "Score a trained detector on one split."),
     "predict": ("tilth.cli.predict", "Find objects in pictures with a trained detector."),
     "report": ("tilth.cli.report", "Write an experiment's report again from its JSON."),
@@ -72,6 +74,8 @@ class VerbGroup(TyperGroup):
             formatter.write_dl([(name, summary) for name, (_, summary) in VERBS.items()])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if " ".join(args[:2]) in VERBS:  # of two words: `tilth train` is a verb of its own
+            args = [" ".join(args[:2]), *args[2:]]
         if args[0] not in VERBS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.5)
             raise SettingsError(

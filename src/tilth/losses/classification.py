@@ -9,9 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tilth.errors import DataError
-
-__all__ = ["balanced_class_weights", "example_losses", "weighted_mean"]
+__all__ = ["example_losses", "weighted_mean"]
 
 
 def example_losses(
@@ -37,18 +35,3 @@ def weighted_mean(values: Float[Tensor, "n"], weights: Float[Tensor, "n"]) -> Fl
     """
     total = weights.sum()
     return (values * weights).sum() / torch.where(total > 0, total, 1.0)
-
-
-def balanced_class_weights(counts: Int64[Tensor, "k"]) -> Float[Tensor, "k"]:
-    """n / (k * count): each class weighs the same in all, an example 1 on average.
-
-    Raises:
-        DataError: a class without an example.
-
-    >>> balanced_class_weights(torch.tensor([30, 10]))
-    tensor([0.6667, 2.0000])
-    """
-    if (counts < 1).any():
-        empty = ", ".join(map(str, (counts < 1).nonzero().flatten().tolist()))
-        raise DataError("a class without an example has no weight", got=f"class {empty} is empty")
-    return counts.sum() / (len(counts) * counts.float())

@@ -1,0 +1,167 @@
+"""Runs of one classifier on files: train it on labelled ones, name the class of new ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tilth.data.class_folders import list_class_folders
+from tilth.data.project import Project
+from tilth.errors import DataError, EmptyDatasetError
+from tilth.metrics.classification import ClassificationScores, classification_scores
+from tilth.recipes.classifier import Classifier, Labelled, load_classifier
+from tilth.recipes.classify import labelled_rows, train_classifier
+from tilth.recipes.classify_settings import ClassifySettings
+from tilth.recipes.picture_folder import PICTURE_SUFFIXES, PictureFolder
+from tilth.recipes.run_names import existing_run, new_run
+from tilth.recipes.table_files import TABLE_SUFFIXES, read_table, with_predictions, write_table
+
+__all__ = ["classify", "train"]
+
+TEXT_SUFFIXES = frozenset({".txt"})
+
+
+def train(
+    root: Path, *, data: Path, settings: ClassifySettings, name: str, progress: bool
+) -> dict[str, Any]:
+    """Train on a table or folder; the run's folder is ``runs/<name>/``.
+
+    Raises:
+        DataError, EmptyDatasetError, MediaError: the data cannot be used; says where.
+        TrainingError: the folder holds a run of other data or settings.
+        SettingsError: see `new_run`.
+    """
+    run_dir = new_run(Project.open(root), name)
+    table = _labelled_table(data, settings)
+    rows: Labelled
+    if table is None:
+        picture = settings.picture
+        rows = PictureFolder.of(data, size=picture.size, flip=picture.flip, shift=picture.shift)
+    else:
+        rows = labelled_rows(table, settings, progress=progress)
+    result = train_classifier(
+        rows, run_dir=run_dir, settings=settings, table=table, progress=progress
+    )
+    return {
+        "run": name,
+        "folder": run_dir,
+        "classes": len(result.classifier.class_names),
+        "rows": result.num_rows,
+        "steps": result.fitted.steps,
+        "resumed_from": result.fitted.resumed_from,
+        "seconds": round(result.fitted.seconds, 1),
+        **_numbers(result.scores),
+        "temperature": result.classifier.temperature,
+        "class_names": list(result.classifier.class_names),
+        "confusion": result.scores.confusion.tolist(),
+        "report": result.report,
+        "predictions": run_dir / "predictions.parquet",
+    }
+
+
+def classify(root: Path | None, *, run: str, data: Path, output: Path | None) -> dict[str, Any]:
+    """Write the rows of a table, or the names of pictures, with their predictions.
+
+    Args:
+        root: the project that ``run`` is a name in; None where ``run`` is a folder.
+        output: where to; beside ``data`` where it is None.
+
+    Raises:
+        DataError: the table lacks a column, or a label is none of the classes.
+        MediaError: a picture that cannot be read.
+    """
+    folder = Path(run) if root is None else existing_run(Project.open(root), run)
+    classifier = load_classifier(folder)
+    if classifier.reads_pictures:
+        pictures = _pictures(data, classifier)
+        rows: Labelled = pictures
+        table = pa.table({"file": [path.relative_to(data).as_posix() for path in pictures.paths]})
+        labels = None
+    else:
+        table = read_table(data)
+        label = classifier.columns.label if classifier.columns is not None else None
+        is_labelled = label in table.column_names and not table.column(label).null_count
+        rows = classifier.rows(table, labelled=is_labelled)
+        labels = rows.labels if is_labelled else None
+    probabilities = classifier.probabilities(rows)
+    if output is None:
+        suffix = data.suffix if data.suffix in TABLE_SUFFIXES else ".csv"
+        output = data.with_name(f"{data.stem}-classified{suffix}")
+    names = classifier.class_names
+    write_table(with_predictions(table, rows.rows, probabilities, names), output)
+    counts = np.bincount(probabilities.argmax(axis=1), minlength=len(names))
+    scores = None if labels is None else classification_scores(probabilities, labels)
+    return {
+        "run": run,
+        "rows": len(table),
+        "rows_without_prediction": len(table) - len(rows),
+        "predictions": dict(zip(names, counts.tolist(), strict=True)),
+        "written": output,
+        **({} if scores is None else _numbers(scores)),
+    }
+
+
+def _labelled_table(data: Path, settings: ClassifySettings) -> pa.Table | None:
+    """The table in a file or of the texts in a folder; None for a folder of pictures."""
+    if not data.exists():
+        raise DataError("the data is not there", where=str(data))
+    if not data.is_dir():
+        return read_table(data)
+    if any(path.suffix.lower() in PICTURE_SUFFIXES for path in data.glob("*/**/*")):
+        return None
+    files, labels, names = list_class_folders(data, extensions=TEXT_SUFFIXES)
+    return pa.table(
+        {
+            "file": [path.relative_to(data).as_posix() for path in files],
+            settings.data.text: [_text(path) for path in files],
+            settings.data.label: [names[number] for number in labels],
+        }
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            "a text cannot be read as UTF-8", where=str(path), got=str(error)
+        ) from error
+
+
+def _pictures(data: Path, classifier: Classifier) -> PictureFolder:
+    """All pictures below a folder; their classes are what is asked for."""
+    if not data.is_dir():
+        raise DataError("this classifier reads pictures", where=str(data), expected="a folder")
+    paths = tuple(
+        path
+        for path in sorted(data.rglob("*"))
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+    )
+    if not paths:
+        raise EmptyDatasetError("no picture in the folder", where=str(data))
+    nothing = np.zeros(len(paths), dtype=np.int64)
+    return PictureFolder(
+        root=data,
+        paths=paths,
+        labels=nothing,
+        rows=np.arange(len(paths)),
+        class_names=classifier.class_names,
+        size=classifier.settings.picture.size,
+        flip=False,
+        shift=0.0,
+    )
+
+
+def _numbers(scores: ClassificationScores) -> dict[str, float]:
+    return {
+        "accuracy": scores.accuracy,
+        "majority_accuracy": scores.majority_accuracy,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "macro_f1": scores.macro_f1,
+        "log_loss": scores.log_loss,
+        "brier": scores.brier,
+        "calibration_error": scores.calibration_error,
+    }

@@ -1,0 +1,276 @@
+"""From labelled rows or pictures to a classifier: data, model, loss, loop, evaluation.
+
+Rows are divided three ways. Most are trained on; a tenth of those chooses the weights that are kept
+(and the temperature, where one is asked for); the held-out fifth does neither, and the scores are
+its.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tilth.config import settings_to_dict
+from tilth.data.frame_columns import ColumnSettings
+from tilth.data.frame_dataset import FrameDataset, TextSettings
+from tilth.losses.classification import example_losses, weighted_mean
+from tilth.metrics.classification import (
+    ClassificationScores,
+    classification_scores,
+    fit_temperature,
+)
+from tilth.recipes.classifier import (
+    Classifier,
+    Labelled,
+    forward,
+    logits_of,
+    new_network,
+    save_classifier,
+)
+from tilth.recipes.classify_settings import ClassifySettings
+from tilth.recipes.picture_folder import PictureFolder
+from tilth.recipes.report.classification import write_classification_report
+from tilth.recipes.table_files import with_predictions, write_table
+from tilth.seeding import seed_everything
+from tilth.train.checkpoint import load_weights
+from tilth.train.loop import FitResult, fit
+
+__all__ = ["ClassifyResult", "labelled_rows", "train_classifier"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyResult:
+    """What a run made.
+
+    Attributes:
+        classifier: with the weights that the validation rows chose.
+        scores: on the held-out rows.
+        predictions: all rows that were given, each with its prediction and the part it was in.
+        report: the page in the run's folder.
+    """
+
+    classifier: Classifier
+    scores: ClassificationScores
+    predictions: pa.Table
+    report: Path
+    fitted: FitResult
+    num_rows: dict[str, int]
+
+
+def labelled_rows(frame: Any, settings: ClassifySettings, *, progress: bool = True) -> FrameDataset:
+    """The rows of a frame under the columns that the settings name.
+
+    Raises:
+        DataError: a column is missing, or holds what cannot be used; all rows are of one class.
+    """
+    data = settings.data
+    columns = ColumnSettings(
+        text=data.text,
+        label=data.label,
+        numeric=data.numeric,
+        categorical=data.categorical,
+        weight=data.weight or None,
+        on_missing=data.on_missing,
+        on_empty=data.on_empty,
+    )
+    texts = TextSettings(
+        max_tokens=data.max_tokens, min_count=data.min_count, max_length=data.max_length
+    )
+    return FrameDataset.of(frame, columns, texts, progress=progress)
+
+
+def train_classifier(
+    data: Labelled,
+    *,
+    run_dir: Path,
+    settings: ClassifySettings | None = None,
+    table: pa.Table | None = None,
+    progress: bool = True,
+) -> ClassifyResult:
+    """Train on ``data``; the same call after a kill goes on where it stopped.
+
+    The folder then holds the classifier (`load_classifier`), ``report.html``, and
+    ``predictions.parquet``.
+
+    Args:
+        data: from `tilth.data.from_frame`, `labelled_rows` or `PictureFolder.of`.
+        table: the whole frame that ``data`` was taken from, for the predictions beside its rows;
+            the columns of ``data`` where it is None.
+
+    Raises:
+        DataError: too few rows to divide.
+        TrainingError: the folder holds a run of other data or settings.
+        MediaError: a picture that cannot be read.
+    """
+    settings = ClassifySettings() if settings is None else settings
+
+    # Data: who learns, who chooses, who is only asked.
+    seed = settings.train.seed
+    rest, held_out = data.split(settings.data.holdout, seed=seed)
+    train, check = rest.split(settings.data.validation, seed=seed)
+    if isinstance(held_out, FrameDataset) and isinstance(train, FrameDataset):
+        held_out = replace(  # words that only validation has are unknown to both
+            held_out, given_vocabulary=train.vocabulary, given_categories=train.categories
+        )
+
+    # Model.
+    seed_everything(seed)
+    model = new_network(train, settings)
+
+    # Loss.
+    weights = torch.ones(len(data.class_names))
+    if settings.class_weights == "balanced":
+        weights = torch.from_numpy(train.class_weights()).float()
+    loss = partial(_loss, class_weights=weights, label_smoothing=settings.label_smoothing)
+
+    # Loop.
+    batch_size = min(settings.batch_size, len(train))
+    fitted = fit(
+        model,
+        loss,
+        _Batches(train.torch(batch_size=batch_size, seed=seed), _identity(train, settings)),
+        settings=settings.train,
+        run_dir=run_dir,
+        evaluate=partial(_evaluated, check=check, class_weights=weights),
+        progress=progress,
+    )
+    load_weights(fitted.best_weights, model)
+    classifier = _classifier(model.eval(), train, settings)
+    if settings.temperature:
+        temperature = fit_temperature(classifier.logits(check), check.labels)
+        classifier = replace(classifier, temperature=temperature)
+    save_classifier(classifier, run_dir)
+
+    # Evaluation, and every row with its prediction.
+    parts: dict[str, Labelled] = {"train": train, "validation": check, "held out": held_out}
+    probabilities = {name: classifier.probabilities(part) for name, part in parts.items()}
+    scores = classification_scores(probabilities["held out"], held_out.labels)
+    rows = {name: part.rows for name, part in parts.items()}
+    predictions = with_predictions(
+        _table(data) if table is None else table,
+        np.concatenate(list(rows.values())),
+        np.concatenate(list(probabilities.values())),
+        classifier.class_names,
+        parts=rows,
+    )
+    write_table(predictions, run_dir / "predictions.parquet")
+    num_rows = {name: len(part) for name, part in parts.items()}
+    report = run_dir / "report.html"
+    write_classification_report(report, scores, classifier.class_names, num_rows)
+    return ClassifyResult(
+        classifier=classifier,
+        scores=scores,
+        predictions=predictions,
+        report=report,
+        fitted=fitted,
+        num_rows=num_rows,
+    )
+
+
+def _loss(
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    *,
+    class_weights: Tensor,
+    label_smoothing: float,
+) -> dict[str, Tensor]:
+    labels = batch["label"]
+    losses = example_losses(forward(model, batch), labels, label_smoothing=label_smoothing)
+    weights = class_weights.to(labels.device)[labels]
+    if "weight" in batch:
+        weights = weights * batch["weight"]
+    return {"total": weighted_mean(losses, weights)}
+
+
+def _evaluated(model: nn.Module, *, check: Labelled, class_weights: Tensor) -> dict[str, float]:
+    """Of the validation rows; the loss decides, in which few rows tie less than in accuracy."""
+    logits = torch.from_numpy(logits_of(model, check.torch(batch_size=256, shuffle=False)))
+    labels = torch.from_numpy(check.labels)
+    weights = class_weights[labels]
+    if isinstance(check, FrameDataset) and check.encoded.weight is not None:
+        weights = weights * torch.from_numpy(check.encoded.weight)
+    loss = weighted_mean(example_losses(logits, labels), weights)
+    scores = classification_scores(torch.softmax(logits, dim=1).numpy(), check.labels)
+    return {
+        "score": -loss.item(),
+        "accuracy": scores.accuracy,
+        "balanced_accuracy": scores.balanced_accuracy,
+    }
+
+
+def _classifier(model: nn.Module, train: Labelled, settings: ClassifySettings) -> Classifier:
+    if isinstance(train, PictureFolder):
+        return Classifier(model=model, settings=settings, class_names=train.class_names)
+    return Classifier(
+        model=model,
+        settings=settings,
+        class_names=train.class_names,
+        columns=train.columns,
+        vocabulary=train.vocabulary,
+        max_length=train.text_settings.max_length,
+        categories=train.categories,
+    )
+
+
+def _table(data: Labelled) -> pa.Table:
+    if isinstance(data, PictureFolder):
+        files = [path.relative_to(data.root).as_posix() for path in data.paths]
+        return pa.table({"file": files, "label": [data.class_names[k] for k in data.labels]})
+    places = np.full(int(data.rows.max()) + 1, -1)  # rows that were dropped become nulls
+    places[data.rows] = np.arange(len(data))
+    return data.table.take(pa.array(places, mask=places < 0))
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """Batches by number, with what a resumed run compares."""
+
+    batches: Any
+    identity: dict[str, Any]
+
+    def batch(self, step: int) -> dict[str, Any]:
+        return self.batches.batch(step)
+
+
+def _identity(train: Labelled, settings: ClassifySettings) -> dict[str, Any]:
+    if isinstance(train, PictureFolder):
+        digest, network = train.digest, settings_to_dict(settings.picture)
+    else:
+        digest, network = _encoded_digest(train), settings_to_dict(settings.text)
+    return {
+        "num_rows": len(train),
+        "digest": digest,
+        "class_names": list(train.class_names),
+        "network": network,
+        "batch_size": settings.batch_size,
+        "class_weights": settings.class_weights,
+        "label_smoothing": settings.label_smoothing,
+    }
+
+
+def _encoded_digest(train: FrameDataset) -> str:
+    encoded = train.encoded
+    digest = hashlib.blake2b("\0".join(train.vocabulary.tokens).encode(), digest_size=16)
+    arrays: list[NDArray[Any] | None] = [
+        encoded.row,
+        encoded.label,
+        encoded.weight,
+        encoded.numeric,
+        encoded.categorical,
+    ]
+    if encoded.tokens is not None:
+        arrays += [encoded.tokens.values, encoded.tokens.offsets]
+    for array in arrays:
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
