@@ -140,8 +140,8 @@ def told(columns: str, records: Sequence[Sequence[str]], where: str) -> Conventi
     """
     pairs = [pair.partition("=")[::2] for pair in columns.split(",")]
     wanted = {role.strip(): column.strip() for role, column in pairs}
-    corners = next((kind for kind, names in _TOLD.items() if set(names) <= set(wanted)), "none")
-    box_names = _TOLD.get(corners, ())
+    none: tuple[Corners, tuple[str, ...]] = ("none", ())
+    corners, box_names = next((told for told in _TOLD.items() if set(told[1]) <= set(wanted)), none)
     allowed = {*_ROLES, *box_names}
     unknown = [role for role in wanted if role not in allowed]
     if unknown or "path" not in wanted or (corners == "none" and "class" not in wanted):
