@@ -298,6 +298,8 @@ def test_recognises_its_rows_and_nothing_else(tmp_path: Path) -> None:
     assert kitti.recognises(labels(tmp_path / "k", a=CAR + "\n"))
     assert kitti.recognises(tmp_path / "k" / "training" / "label_2")
     assert not kitti.recognises(labels(tmp_path / "y", a="0 0.5 0.5 0.1 0.1\n"))
+    outline = "0 " + "0.5 " * 20  # of an Ultralytics set
+    assert not kitti.recognises(labels(tmp_path / "u", a=outline + "\n"))
     assert not kitti.recognises(tmp_path / "absent")
     assert not kitti.recognises(Path(__file__))
 

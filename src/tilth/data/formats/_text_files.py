@@ -98,20 +98,20 @@ def files_below(
         except OSError:
             continue
         for entry in entries:
-            name = prefix + entry.name
             wanted = os.path.splitext(entry.name)[1].lower() in suffixes
-            is_folder = entry.is_dir(follow_symlinks=False) or (not wanted and _is_folder(entry))
-            if not wanted and not is_folder:
+            if wanted and entry.is_file(follow_symlinks=False):
+                names.append(prefix + entry.name)
+            elif not wanted and not _is_folder(entry):
                 continue
-            if entry.is_symlink() and not links and not _stays(Path(entry.path), inside):
-                leaving.append(name)
-            elif is_folder:
+            elif entry.is_symlink() and not links and not _stays(Path(entry.path), inside):
+                leaving.append(prefix + entry.name)
+            elif _is_folder(entry):
                 real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
                 if real not in seen and depth < _DEEPEST:
                     seen.add(real)
-                    folders.append((f"{name}/", depth + 1))
+                    folders.append((f"{prefix}{entry.name}/", depth + 1))
             elif entry.is_file():
-                names.append(name)
+                names.append(prefix + entry.name)
     report.add("link that leaves the folder", "not followed", sorted(leaving))
     return sorted(names)
 

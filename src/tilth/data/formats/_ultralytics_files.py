@@ -94,7 +94,7 @@ def _add_folder(
     borrowed = f"{media_root.resolve().as_posix().rstrip('/')}/" if media_root else ""
     folder = files.root / source.name
     here = pictures_by_stem(folder, report) if folder.is_dir() else {}
-    labels = _labels(files.root, source.name, report)
+    labels = _labels(files.root, source.name, here, report)
     uris: list[str] = []
     names: list[str] = []
     missing: list[str] = []
@@ -115,14 +115,17 @@ def _add_folder(
     files.add(uris, names, source.split, report, source.name)
 
 
-def _labels(root: Path, name: str, report: LabelReport) -> dict[str, str]:
+def _labels(root: Path, name: str, pictures: dict[str, str], report: LabelReport) -> dict[str, str]:
     """Stem of the picture below its folder -> label file below the root.
 
-    Looked for in ``labels`` and in the folder of the pictures: of images/train/images/a.jpg the
-    labels are in images/train/labels.
+    Looked for in ``labels``, and in the folder of the pictures where some may have theirs there: of
+    images/train/images/a.jpg the labels are in images/train/labels.
     """
     found: dict[str, str] = {}
-    for folder in dict.fromkeys((labels_of(name), name)):
+    folders = [labels_of(name)]
+    if not pictures or any("images/" in stem for stem in pictures):
+        folders.append(name)
+    for folder in dict.fromkeys(folders):
         home = (root / folder).resolve()
         if not home.is_dir() or not home.is_relative_to(root):
             continue

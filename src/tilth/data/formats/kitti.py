@@ -111,17 +111,17 @@ class WriteOptions:
 
 
 def recognises(path: Path) -> bool:
-    """A folder whose first label file begins with a row of 15 or 16 columns."""
+    """A folder whose first label file begins with a word and 14 numbers or more."""
     try:
         folder = _label_folder(path)
-        texts = (entry for entry in folder.iterdir() if entry.suffix == ".txt")
+        texts = (file for file in folder.iterdir() if file.suffix == ".txt" and file.is_file())
         for text, _ in zip(texts, range(20), strict=False):
             with text.open("rb") as stream:
                 words = stream.readline(10_000).split()
             if words:
-                numbers = finite_numbers(pa.array(words[1:], pa.binary()).cast(pa.string()))
-                at_end = numbers[1 - NUM_COLUMNS :]
-                return len(at_end) == _NUMBERS and bool(np.isfinite(at_end).all())
+                numbers = finite_numbers(pa.array(words, pa.binary()).cast(pa.string()))
+                enough = len(numbers) >= NUM_COLUMNS and np.isfinite(numbers[-_NUMBERS:]).all()
+                return bool(enough and np.isnan(numbers[0]))
     except (OSError, ValueError, pa.ArrowInvalid):
         return False
     return False
