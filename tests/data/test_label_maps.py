@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from tilth.data import label_maps, rle
 from tilth.data.label_maps import label_map, lay_over, runs_of_values
-from tilth.data.runs import Runs, join, runs_from_json, runs_to_json
+from tilth.data.runs import Runs, all_to_json, join, runs_from_json, runs_to_json
 from tilth.errors import DataError
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -85,6 +85,15 @@ def test_runs_say_the_box_area_and_text_of_their_mask(mask: np.ndarray) -> None:
     assert tuple(size) == mask.shape
     assert again.starts.tolist() == runs.starts.tolist()
     assert again.ends.tolist() == runs.ends.tolist()
+
+
+@given(shapes=masks)
+def test_the_texts_of_all_shapes_at_once_are_those_of_each(shapes: list[np.ndarray]) -> None:
+    height, width = shapes[0].shape
+    each = [runs_to_json(runs_of(mask), height, width) for mask in shapes]
+    assert all_to_json([runs_of(mask) for mask in shapes], height, width) == each
+    for text, mask in zip(each, shapes, strict=True):
+        assert json.loads(text)["counts"] == rle.to_text(rle.encode(mask)).decode()
 
 
 def test_shapes_that_overlap_have_no_place_in_one_map() -> None:

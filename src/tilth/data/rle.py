@@ -14,13 +14,14 @@ Checked by: `test_encode_matches_pycocotools`, `test_text_matches_pycocotools`,
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilth.errors import DataError
 
-__all__ = ["area", "box_xyxy", "decode", "encode", "from_json", "from_text", "to_text"]
+__all__ = ["area", "box_xyxy", "decode", "encode", "from_json", "from_text", "to_text", "to_texts"]
 
 _MAX_CHARACTERS = 13  # 13 x 5 bits hold any 64-bit number
 
@@ -89,6 +90,28 @@ def to_text(counts: NDArray[np.int64]) -> bytes:
     """
     values = np.asarray(counts, dtype=np.int64).copy()
     values[3:] -= np.asarray(counts, dtype=np.int64)[1:-2]  # from the fourth on, a difference
+    characters, used = _characters(values)
+    return characters[used].tobytes()
+
+
+def to_texts(counts: NDArray[np.int64], offsets: NDArray[np.int64]) -> list[bytes]:
+    """The compressed strings of many masks at a time.
+
+    Args:
+        offsets: int64 [k + 1]; mask i has the runs ``counts[offsets[i]:offsets[i + 1]]``.
+    """
+    values = np.asarray(counts, dtype=np.int64).copy()
+    place_in_mask = np.arange(len(values)) - np.repeat(offsets[:-1], np.diff(offsets))
+    later = np.flatnonzero(place_in_mask >= 3)
+    values[later] -= counts[later - 2]
+    characters, used = _characters(values)
+    text = characters[used].tobytes()
+    ends = np.concatenate([[0], np.cumsum(np.count_nonzero(used, axis=1))])[offsets].tolist()
+    return [text[start:end] for start, end in pairwise(ends)]
+
+
+def _characters(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The characters of each number, lowest bits first: [n, places], and which of them count."""
     largest = int(np.abs(values).max(initial=0))
     places = min(largest.bit_length() // 5 + 1, _MAX_CHARACTERS)  # a bit more for the sign
     characters = np.zeros((len(values), places), dtype=np.uint8)
@@ -96,7 +119,7 @@ def to_text(counts: NDArray[np.int64]) -> bytes:
     open_ = np.ones(len(values), dtype=np.bool_)
     for place in range(places):
         low = values & 0x1F
-        values >>= 5
+        values = values >> 5
         # Done when the rest is only the sign, and the sign is what bit 4 already says.
         more = np.where(low & 0x10, values != -1, values != 0)
         characters[:, place] = 48 + low + np.where(more, 0x20, 0)
@@ -104,7 +127,7 @@ def to_text(counts: NDArray[np.int64]) -> bytes:
         open_ &= more
         if not open_.any():
             break
-    return characters[used].tobytes()
+    return characters, used
 
 
 def from_text(text: bytes | str) -> NDArray[np.int64]:

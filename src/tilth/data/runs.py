@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from tilth.data import rle
 from tilth.errors import DataError
 
-__all__ = ["Runs", "join", "runs_from_json", "runs_to_json", "spans"]
+__all__ = ["Runs", "all_to_json", "join", "runs_from_json", "runs_to_json", "spans"]
 
 MOST_PIXELS = 2**60  # of a picture: so that places in it are 64-bit numbers
 
@@ -85,8 +84,37 @@ def runs_to_json(runs: Runs, height: int, width: int) -> bytes:
     counts = np.diff(bounds)
     if len(counts) > 1 and counts[-1] == 0:
         counts = counts[:-1]  # as COCO writes it: nothing after the last one
-    text = rle.to_text(counts).decode()
-    return msgspec.json.encode({"size": [height, width], "counts": text})
+    return _json(rle.to_text(counts), height, width)
+
+
+def all_to_json(shapes: Sequence[Runs], height: int, width: int) -> list[bytes]:
+    """The run-length masks in JSON of all shapes of a picture."""
+    if not shapes:
+        return []
+    lengths = np.fromiter((len(shape.starts) for shape in shapes), np.int64, len(shapes))
+    # Of each shape 0, the ends of its runs, and the last pixel; between them are the counts.
+    sizes = 2 * lengths + 2
+    lasts = np.cumsum(sizes) - 1
+    bounds = np.zeros(int(sizes.sum()), dtype=np.int64)
+    shape_of = np.repeat(np.arange(len(shapes)), lengths)
+    at = 2 * (np.arange(len(shape_of)) + shape_of) + 1
+    bounds[at] = np.concatenate([shape.starts for shape in shapes])
+    bounds[at + 1] = np.concatenate([shape.ends for shape in shapes])
+    bounds[lasts] = height * width
+    counts = np.diff(bounds, append=0)
+    # Nothing after the last one, as above.
+    empty_end = (counts[lasts - 1] == 0) & (sizes > 2)
+    keep = np.ones(len(bounds), dtype=np.bool_)
+    keep[lasts] = False
+    keep[lasts[empty_end] - 1] = False
+    offsets = np.concatenate([[0], np.cumsum(sizes - 1 - empty_end)])
+    return [_json(text, height, width) for text in rle.to_texts(counts[keep], offsets)]
+
+
+def _json(text: bytes, height: int, width: int) -> bytes:
+    # Of the characters of the code, from 0 to o, only the backslash is special in JSON.
+    escaped = text.replace(b"\\", b"\\\\")
+    return b'{"size":[%d,%d],"counts":"%b"}' % (height, width, escaped)
 
 
 def join(parts: Sequence[Runs]) -> Runs:

@@ -262,6 +262,13 @@ def test_without_a_background_the_first_class_has_the_value_that_is_said(tmp_pat
     assert [name for name, _ in labels_of(dataset, "a.jpg")] == ["road"]
 
 
+def test_eighty_names_are_no_file_name(tmp_path: Path) -> None:
+    folder = written(tmp_path, np.array([[0, 80]], np.uint8), labelmap="")
+    names = ",".join(f"class {number}" for number in range(1, 81))
+    dataset, _ = masks_semantic.read(folder, options=ReadOptions(classes=names))
+    assert [name for name, _ in labels_of(dataset, "a.jpg")] == ["class 80"]
+
+
 def test_numbers_of_a_csv_are_values(tmp_path: Path) -> None:
     folder = written(tmp_path, np.array([[0, 70]], np.uint8), labelmap="")
     (tmp_path / "classes.csv").write_text("road,7\nsky,70\n")
@@ -392,3 +399,26 @@ def test_a_mask_that_is_read_and_written_costs_nothing_and_is_the_same(tmp_path:
     np.testing.assert_array_equal(
         np.array(Image.open(tmp_path / "out/a.png")), np.array(Image.open(folder / "a.png"))
     )
+
+
+def test_labelformat_reads_what_is_written_as_it_was(tmp_path: Path) -> None:
+    reader = pytest.importorskip("labelformat.formats.semantic_segmentation.pascalvoc")
+    rng = np.random.default_rng(3)
+    shapes = [(row, rng.random((30, 40)) < 0.2) for row in range(3)]
+    save_picture(tmp_path / "images/sub/a.jpg", 40, 30)
+    dataset = mask_set(shapes, ["a", "b", "c"], uri=f"{tmp_path}/images/sub/a.jpg")
+    fitted, _ = masks_semantic.adapt(dataset)
+    masks_semantic.write(dataset, tmp_path / "masks", media_root=tmp_path / "images")
+    theirs = reader.PascalVOCSemanticSegmentationInput.from_dirs(
+        tmp_path / "images", tmp_path / "masks", {0: "background", 1: "a", 2: "b", 3: "c"}
+    )
+    (labels,) = theirs.get_labels()
+    found = {
+        each.category.name: each.segmentation.get_binary_mask()
+        for each in labels.objects
+        if each.category.id
+    }
+    ours = dict(labels_of(fitted, "a.jpg"))
+    assert found.keys() == ours.keys()
+    for name, mask in found.items():
+        np.testing.assert_array_equal(mask.astype(np.bool_), ours[name])

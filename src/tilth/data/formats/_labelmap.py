@@ -65,7 +65,10 @@ def value_classes(
     Raises:
         LabelError: a list that cannot be read, or a class that stands twice.
     """
-    files = [Path(given)] if given else [place / LABELMAP for place in places]
+    if given:
+        files = [] if "," in given else [Path(given)]  # names, or a file
+    else:
+        files = [place / LABELMAP for place in places]
     file = next((path for path in files if path.is_file()), None)
     if file is not None and file.suffix.lower() != ".csv":
         report.notes.append(f"classes: from {file if given else file.name}")

@@ -26,7 +26,7 @@ from tilth.data.label_maps import runs_of_values
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
 from tilth.data.records import Category, Geometry
-from tilth.data.runs import Runs, runs_to_json
+from tilth.data.runs import Runs, all_to_json
 from tilth.errors import DataError, LabelError
 
 __all__ = [
@@ -210,7 +210,7 @@ def regions_of_runs(
         width=width,
         height=height,
         values=values,
-        texts=[runs_to_json(runs, height, width) for runs in by_value.values()],
+        texts=all_to_json(list(by_value.values()), height, width),
         boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         areas=np.fromiter((runs.area for runs in by_value.values()), np.int64, count),
         colours=colours,
