@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tilth.data.directories import images_from_directory
 from tilth.errors import DataError, EmptyDatasetError, MediaError, SettingsError, TrainingError
 from tilth.metrics.classification import classification_scores
 from tilth.recipes.classifier import load_classifier
@@ -208,12 +209,13 @@ def test_balanced_weights_help_the_rare_class(tmp_path):
 
 def test_pictures_are_classified(tmp_path):
     options = settings(overrides=[*PICTURES])
-    folder = PictureFolder.of(picture_folder(tmp_path / "data"), size=16)
-    done = train_classifier(folder, run_dir=tmp_path / "run", settings=options, progress=False)
+    pictures = images_from_directory(picture_folder(tmp_path / "data"), shuffle=False)
+    done = train_classifier(pictures, run_dir=tmp_path / "run", settings=options, progress=False)
     assert done.scores.accuracy == 1
     assert done.predictions["file"][0].as_py() == "bright/0.png"
     again = load_classifier(tmp_path / "run", device="cpu")
     assert again.reads_pictures
+    folder = PictureFolder.of(pictures, options.picture)
     np.testing.assert_allclose(
         again.probabilities(folder), done.classifier.probabilities(folder), atol=1e-6
     )
@@ -223,14 +225,15 @@ def test_broken_picture_is_named(tmp_path):
     root = picture_folder(tmp_path / "data", count=6)
     (root / "dark" / "3.png").write_bytes(b"\x89PNG no more")
     options = settings(overrides=[*PICTURES, "batch_size=4"])
-    folder = PictureFolder.of(root, size=16)
+    pictures = images_from_directory(root)
     with pytest.raises(MediaError) as caught:
-        train_classifier(folder, run_dir=tmp_path / "run", settings=options, progress=False)
+        train_classifier(pictures, run_dir=tmp_path / "run", settings=options, progress=False)
     assert "dark/3.png" in str(caught.value)
 
 
 def test_picture_batches_are_pure_functions_of_the_step(tmp_path):
-    folder = PictureFolder.of(picture_folder(tmp_path / "data", count=5), size=16)
+    pictures = images_from_directory(picture_folder(tmp_path / "data", count=5), shuffle=False)
+    folder = PictureFolder.of(pictures, settings(overrides=[*PICTURES]).picture)
     one = folder.torch(batch_size=4, seed=3)
     other = folder.torch(batch_size=4, seed=3)
     for step in (7, 0, 7, 2):

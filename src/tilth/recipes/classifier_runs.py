@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tilth.data.class_folders import list_class_folders
+from tilth.data.directories import PictureDataset, from_directory
+from tilth.data.frame_dataset import FrameDataset
 from tilth.data.project import Project
 from tilth.errors import DataError, EmptyDatasetError
 from tilth.metrics.classification import ClassificationScores, classification_scores
@@ -20,8 +21,6 @@ from tilth.recipes.run_names import existing_run, new_run
 from tilth.recipes.table_files import TABLE_SUFFIXES, read_table, with_predictions, write_table
 
 __all__ = ["classify", "train"]
-
-TEXT_SUFFIXES = frozenset({".txt"})
 
 
 def train(
@@ -35,13 +34,7 @@ def train(
         SettingsError: see `new_run`.
     """
     run_dir = new_run(Project.open(root), name)
-    table = _labelled_table(data, settings)
-    rows: Labelled
-    if table is None:
-        picture = settings.picture
-        rows = PictureFolder.of(data, size=picture.size, flip=picture.flip, shift=picture.shift)
-    else:
-        rows = labelled_rows(table, settings, progress=progress)
+    rows, table = _labelled(data, settings, progress)
     result = train_classifier(
         rows, run_dir=run_dir, settings=settings, table=table, progress=progress
     )
@@ -104,31 +97,22 @@ def classify(root: Path | None, *, run: str, data: Path, output: Path | None) ->
     }
 
 
-def _labelled_table(data: Path, settings: ClassifySettings) -> pa.Table | None:
-    """The table in a file or of the texts in a folder; None for a folder of pictures."""
+def _labelled(
+    data: Path, settings: ClassifySettings, progress: bool
+) -> tuple[FrameDataset | PictureDataset, pa.Table | None]:
+    """The rows of a table or folder, and the table that they are rows of."""
     if not data.exists():
         raise DataError("the data is not there", where=str(data))
     if not data.is_dir():
-        return read_table(data)
-    if any(path.suffix.lower() in PICTURE_SUFFIXES for path in data.glob("*/**/*")):
-        return None
-    files, labels, names = list_class_folders(data, extensions=TEXT_SUFFIXES)
-    return pa.table(
-        {
-            "file": [path.relative_to(data).as_posix() for path in files],
-            settings.data.text: [_text(path) for path in files],
-            settings.data.label: [names[number] for number in labels],
-        }
-    )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            "a text cannot be read as UTF-8", where=str(path), got=str(error)
-        ) from error
+        table = read_table(data)
+        return labelled_rows(table, settings, progress=progress), table
+    found = from_directory(data, shuffle=False)
+    if isinstance(found, PictureDataset):
+        return found, None
+    text, label = settings.data.text, settings.data.label
+    names = {found.columns.text: text, found.columns.label: label}
+    table = found.table.rename_columns([names.get(name, name) for name in found.table.column_names])
+    return labelled_rows(table, settings, progress=progress), table
 
 
 def _pictures(data: Path, classifier: Classifier) -> PictureFolder:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tilth.config import settings_to_dict
+from tilth.data.directories import PictureDataset
 from tilth.data.frame_columns import ColumnSettings
 from tilth.data.frame_dataset import FrameDataset, TextSettings
 from tilth.losses.classification import example_losses, weighted_mean
@@ -90,7 +91,7 @@ def labelled_rows(frame: Any, settings: ClassifySettings, *, progress: bool = Tr
 
 
 def train_classifier(
-    data: Labelled,
+    data: FrameDataset | PictureDataset,
     *,
     run_dir: Path,
     settings: ClassifySettings | None = None,
@@ -103,7 +104,7 @@ def train_classifier(
     ``predictions.parquet``.
 
     Args:
-        data: from `tilth.data.from_frame`, `labelled_rows` or `PictureFolder.of`.
+        data: from `tilth.data.from_frame`, `tilth.data.from_directory` or `labelled_rows`.
         table: the whole frame that ``data`` was taken from, for the predictions beside its rows;
             the columns of ``data`` where it is None.
 
@@ -116,7 +117,8 @@ def train_classifier(
 
     # Data: who learns, who chooses, who is only asked.
     seed = settings.train.seed
-    rest, held_out = data.split(settings.data.holdout, seed=seed)
+    rows = data if isinstance(data, FrameDataset) else PictureFolder.of(data, settings.picture)
+    rest, held_out = rows.split(settings.data.holdout, seed=seed)
     train, check = rest.split(settings.data.validation, seed=seed)
     if isinstance(held_out, FrameDataset) and isinstance(train, FrameDataset):
         held_out = replace(  # words that only validation has are unknown to both
@@ -155,13 +157,13 @@ def train_classifier(
     parts: dict[str, Labelled] = {"train": train, "validation": check, "held out": held_out}
     probabilities = {name: classifier.probabilities(part) for name, part in parts.items()}
     scores = classification_scores(probabilities["held out"], held_out.labels)
-    rows = {name: part.rows for name, part in parts.items()}
+    numbers = {name: part.rows for name, part in parts.items()}
     predictions = with_predictions(
-        _table(data) if table is None else table,
-        np.concatenate(list(rows.values())),
+        _table(rows) if table is None else table,
+        np.concatenate(list(numbers.values())),
         np.concatenate(list(probabilities.values())),
         classifier.class_names,
-        parts=rows,
+        parts=numbers,
     )
     write_table(predictions, run_dir / "predictions.parquet")
     num_rows = {name: len(part) for name, part in parts.items()}

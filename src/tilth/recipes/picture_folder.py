@@ -1,9 +1,13 @@
-"""Pictures in a folder a class, with what a `FrameDataset` has: splits, labels, batches."""
+"""Labelled pictures as a classifier trains on them: in parts, kept in memory, changed at random.
+
+`tilth.data.from_directory` lists them and gives plain batches; this adds what training needs.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from tilth.data.batch_order import epoch_rows
-from tilth.data.class_folders import list_class_folders
+from tilth.data.directories import PictureDataset
 from tilth.data.frame_labels import balanced_weights, refuse_unlearnable
 from tilth.data.frame_split import split_rows
 from tilth.data.images import read_image
+from tilth.recipes.classify_settings import PictureSettings
 from tilth.seeding import generator
 
 __all__ = ["PICTURE_SUFFIXES", "PictureBatches", "PictureFolder"]
@@ -32,11 +37,11 @@ class PictureFolder:
     """n labelled pictures.
 
     Attributes:
-        root: the folder whose folders are the classes.
+        root: the folder that all of them are in.
         paths: n files.
         labels: int64 [n], places in ``class_names``.
         rows: int64 [n], place of each among all pictures of the folder.
-        size: pixels of the square that every picture is brought to, without keeping its shape.
+        size: pixels of the square that every picture is brought to, stretched where it is none.
         flip, shift: how training batches change pictures; see `PictureSettings`.
     """
 
@@ -51,34 +56,24 @@ class PictureFolder:
     _kept: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(
-        cls,
-        root: Path,
-        *,
-        size: int,
-        flip: bool = True,
-        shift: float = 0.1,
-        class_names: Sequence[str] | None = None,
-    ) -> PictureFolder:
-        """List the pictures below ``root``; none is read yet.
+    def of(cls, pictures: PictureDataset, settings: PictureSettings) -> PictureFolder:
+        """The pictures of a folder; none is read yet.
 
         Raises:
-            EmptyDatasetError: no folder, or no picture in any.
             DataError: all pictures are of one class.
         """
-        found = list_class_folders(root, extensions=PICTURE_SUFFIXES, class_names=class_names)
-        paths, labels, names = found
-        counts = np.bincount(labels, minlength=len(names))
-        refuse_unlearnable(counts, names, on_single="warn", classes_given=class_names is not None)
+        counts = np.bincount(pictures.labels, minlength=pictures.num_classes)
+        names = pictures.class_names
+        refuse_unlearnable(counts, names, on_single="warn", classes_given=False)
         return cls(
-            root=root,
-            paths=tuple(paths),
-            labels=labels,
-            rows=np.arange(len(paths)),
+            root=Path(os.path.commonpath([path.parent for path in pictures.files])),
+            paths=pictures.files,
+            labels=pictures.labels,
+            rows=np.arange(len(pictures)),
             class_names=names,
-            size=size,
-            flip=flip,
-            shift=shift,
+            size=settings.size,
+            flip=settings.flip,
+            shift=settings.shift,
         )
 
     def __len__(self) -> int:
