@@ -31,6 +31,7 @@ __all__ = [
     "report_skipped",
     "shares_of",
     "sized",
+    "sizes_of",
 ]
 
 _LEAST = 5  # words in a row
@@ -204,6 +205,15 @@ def shares_of(
     sides = np.stack([width, height], axis=1)
     low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
     return np.concatenate([(low + high) / 2 / sides, (high - low) / sides], axis=1)
+
+
+def sizes_of(
+    uris: Sequence[str], width: int, height: int, report: LabelReport
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Width and height of each picture: the given ones, or those of its header where one is 0."""
+    if width > 0 and height > 0:
+        return np.full(len(uris), width, np.int32), np.full(len(uris), height, np.int32)
+    return picture_sizes(uris, report)
 
 
 def sized(dataset: Dataset, report: LabelReport) -> Dataset:

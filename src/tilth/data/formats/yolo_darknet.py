@@ -28,16 +28,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tilth.data.atomic import atomic_folder
-from tilth.data.dataset import Dataset, MediaColumns
+from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
 from tilth.data.formats._class_list import class_list, classes_text, read_class_list
 from tilth.data.formats._columns import annotation_columns, media_columns, report_rows
 from tilth.data.formats._fit import fit
-from tilth.data.formats._header_sizes import picture_sizes
 from tilth.data.formats._media_names import label_stems, relative_names
 from tilth.data.formats._picture_lists import find_labels, picture_uris, read_lines
 from tilth.data.formats._placed_pictures import place_pictures
 from tilth.data.formats._text_files import column, lines_of, write_label_files
 from tilth.data.formats._yolo_rows import (
+    YoloRows,
     boxes_of,
     known_classes,
     of_sized_pictures,
@@ -45,6 +45,7 @@ from tilth.data.formats._yolo_rows import (
     report_skipped,
     shares_of,
     sized,
+    sizes_of,
 )
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
@@ -144,22 +145,31 @@ def read(
     if not lines:
         raise EmptyDatasetError("no picture is listed", where=str(file))
     labels = find_labels(lines, homes, _RULES, report)
-    media = _media(uris, split, options, report)
+    size = sizes_of(uris, options.width, options.height, report)
+    media = media_columns(uris, width=size[0], height=size[1], split=split)
     rows = read_rows(labels.root, labels.names, report)
     numbers = [category.origin_id for category in categories]
     names = settings.get("names", "the classes")
     rows = known_classes(rows, numbers, names, on_unknown, report)
+    annotations = _annotations(of_sized_pictures(rows, media, report), media, options, report)
+    report.num_media, report.num_annotations = len(media), len(annotations)
+    return Dataset(categories=categories, media=media, annotations=annotations), report
+
+
+def _annotations(
+    rows: YoloRows, media: MediaColumns, options: ReadOptions, report: LabelReport
+) -> AnnotationColumns:
     many = rows.counts != 4
     kind = "row with more than five numbers"
     report_rows(report, kind, "left out; yolo_ultralytics has such rows", many, rows.place)
-    rows = of_sized_pictures(rows.keep(~many), media, report)
+    rows = rows.keep(~many)
     shares = rows.numbers.reshape(-1, 4)
     report_skipped(shares, report, rows.place, "kept as it is")
     boxes = boxes_of(shares, media.width[rows.file], media.height[rows.file])
     if options.origin == "voc_label":
         boxes[:, 2:] += 1  # it took (xmin + xmax) / 2 - 1 and xmax - xmin of pixels from 1 to xmax
         report.notes.append("origin: voc_label.py; boxes end a pixel further right and below")
-    annotations = annotation_columns(
+    return annotation_columns(
         media,
         media_index=rows.file,
         category_index=rows.category,
@@ -167,8 +177,6 @@ def read(
         report=report,
         place=rows.place,
     )
-    report.num_media, report.num_annotations = len(media), len(annotations)
-    return Dataset(categories=categories, media=media, annotations=annotations), report
 
 
 def _data_file(path: Path) -> Path:
@@ -273,16 +281,6 @@ def _listed(
     report.add("picture that is listed twice", "the first counts", twice)
     split_codes = np.array([split for _, split in found.values()], np.int8)
     return [line for line, _ in found.values()], list(found), split_codes
-
-
-def _media(
-    uris: list[str], split: NDArray[np.int8], options: ReadOptions, report: LabelReport
-) -> MediaColumns:
-    if options.width > 0 and options.height > 0:
-        size = (np.full(len(uris), options.width), np.full(len(uris), options.height))
-    else:
-        size = picture_sizes(uris, report)
-    return media_columns(uris, width=size[0], height=size[1], split=split)
 
 
 def _darknet_rule(path: str) -> str:

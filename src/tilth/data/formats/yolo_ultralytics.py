@@ -31,10 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilth.data.atomic import atomic_folder
-from tilth.data.dataset import Dataset
+from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
 from tilth.data.formats._columns import annotation_columns, media_columns, report_rows
 from tilth.data.formats._fit import fit
-from tilth.data.formats._header_sizes import picture_sizes
 from tilth.data.formats._media_names import label_stems, relative_names
 from tilth.data.formats._placed_pictures import place_pictures
 from tilth.data.formats._text_files import write_label_files
@@ -49,11 +48,13 @@ from tilth.data.formats._ultralytics_rows import (
 )
 from tilth.data.formats._ultralytics_yaml import fields_of, labels_of, read_data_yaml, written
 from tilth.data.formats._yolo_rows import (
+    YoloRows,
     boxes_of,
     known_classes,
     of_sized_pictures,
     read_rows,
     sized,
+    sizes_of,
 )
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
@@ -144,29 +145,29 @@ def read(
     files = find_files(data, media_root, report)
     if not files.uris:
         raise EmptyDatasetError("no pictures and no label files", where=str(data.file))
-    known_size = options.width > 0 and options.height > 0
-    count = len(files.uris)
-    size = (
-        (np.full(count, options.width), np.full(count, options.height))
-        if known_size
-        else picture_sizes(files.uris, report)
-    )
+    size = sizes_of(files.uris, options.width, options.height, report)
     media = media_columns(files.uris, width=size[0], height=size[1], split=files.splits)
     rows = read_rows(files.root, files.labels, report)
     numbers = [category.origin_id for category in data.categories]
     rows = known_classes(rows, numbers, data.file.name, on_unknown, report)
-    rows = of_sized_pictures(rows, media, report)
+    annotations = _annotations(of_sized_pictures(rows, media, report), media, options, report)
+    report.num_media, report.num_annotations = len(media), len(annotations)
+    return Dataset(categories=data.categories, media=media, annotations=annotations), report
+
+
+def _annotations(
+    rows: YoloRows, media: MediaColumns, options: ReadOptions, report: LabelReport
+) -> AnnotationColumns:
     kinds = kinds_of(rows, options.rows, options.last, report)
-    rows = rows.keep(kinds.usable)
-    kinds = kinds.keep(kinds.usable)
+    rows, kinds = rows.keep(kinds.usable), kinds.keep(kinds.usable)
     report_shares(rows, kinds, report)
-    polygons, texts, areas = outlines(rows, kinds, media, report)
+    around, texts, areas = outlines(rows, kinds, media, report)
     boxes = np.zeros((len(rows), 4))
-    boxes[kinds.is_outline] = polygons
+    boxes[kinds.is_outline] = around
     plain = np.flatnonzero(~kinds.is_outline)
     file = rows.file[plain]
     boxes[plain] = boxes_of(rows.block(plain, slice(0, 4)), media.width[file], media.height[file])
-    annotations = annotation_columns(
+    return annotation_columns(
         media,
         media_index=rows.file,
         category_index=rows.category,
@@ -179,8 +180,6 @@ def read(
         score=kinds.score,
         attributes=kinds.attributes(),
     )
-    report.num_media, report.num_annotations = len(media), len(annotations)
-    return Dataset(categories=data.categories, media=media, annotations=annotations), report
 
 
 def _yaml_file(path: Path) -> Path:
