@@ -13,16 +13,9 @@ from numpy.typing import NDArray
 
 from tilth.data.dataset import Dataset
 from tilth.data.formats._instance_lines import INSTANCES, Head, Instance, Picture, read_lines
-from tilth.data.formats._mask_files import (
-    Matched,
-    PlacedMask,
-    Progress,
-    binary_regions,
-    masks_dataset,
-    picture_folder,
-    read_placed,
-    regions_of,
-)
+from tilth.data.formats._mask_files import PlacedMask, Progress, masks_dataset, read_placed
+from tilth.data.formats._mask_pictures import Matched, picture_folder
+from tilth.data.formats._mask_regions import binary_regions, regions_of
 from tilth.data.formats._media_names import media_uri
 from tilth.data.formats._text_files import files_below
 from tilth.data.problems import LabelReport

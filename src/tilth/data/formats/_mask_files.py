@@ -1,4 +1,4 @@
-"""Many mask pictures: found, read by a few threads, and matched with the pictures they belong to.
+"""Many mask pictures, read by a few threads into the columns of a data set.
 
 One picture at a time is held by each thread, as pixels; what stays of it are its runs as text.
 """
@@ -18,79 +18,34 @@ from numpy.typing import NDArray
 from tilth.data.dataset import Dataset
 from tilth.data.formats._columns import annotation_columns, media_columns
 from tilth.data.formats._header_sizes import picture_sizes
-from tilth.data.formats._media_names import media_uri
-from tilth.data.formats._pictures_by_stem import PICTURE_SUFFIXES, pictures_of
+from tilth.data.formats._mask_pictures import PICTURE_LIST, Matched
+from tilth.data.formats._mask_regions import Regions
 from tilth.data.formats._text_files import files_below
 from tilth.data.indexed_png import LabelPicture, decode_png
-from tilth.data.label_maps import runs_of_values
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
 from tilth.data.records import Category, Geometry
-from tilth.data.runs import Runs, all_to_json
 from tilth.errors import DataError, LabelError
 
 __all__ = [
-    "PICTURE_LIST",
-    "Matched",
     "PlacedMask",
     "Progress",
-    "Regions",
-    "binary_regions",
     "first_pngs",
     "mask_names",
     "masks_dataset",
-    "match_pictures",
-    "picture_folder",
     "read_placed",
     "read_regions",
-    "regions_of",
-    "regions_of_runs",
 ]
 
 Progress = Callable[[int, int], object]
 """Told how many files are done, and of how many."""
 
-PICTURE_LIST = "pictures.txt"
-_PICTURE_FOLDERS = ("images", "JPEGImages", "Images", "leftImg8bit", "image_2")
-# What masks are called beyond the name of their picture, and pictures beyond that of their mask.
-_ENDINGS = (
-    ("_gtFine_instanceIds", "_leftImg8bit"),
-    ("_gtFine_labelIds", "_leftImg8bit"),
-    ("_instanceIds", ""),
-    ("_labelIds", ""),
-    ("_mask", ""),
-)
 _FEW, _LOOK_AT = 50, 4000
 _MOST_BYTES = 512 * 2**20
 _THREADS = 4
 _FILES_A_TASK = 16
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Regions:
-    """What one mask picture holds.
-
-    Attributes:
-        width, height: pixels.
-        values: int64 [k], those that are there, sorted. Of a picture of colours a value is
-            ``red << 16 | green << 8 | blue``.
-        texts: k run-length masks in JSON.
-        boxes_xyxy: float64 [k, 4], pixel edges.
-        areas: int64 [k], pixels.
-        colours: int64 [k], the colour that the palette gives to each value; -1 where it has none.
-        kind: "indexed", "grey", "grey16", "colour"; or "other", of a binary mask.
-    """
-
-    width: int
-    height: int
-    values: NDArray[np.int64]
-    texts: list[bytes]
-    boxes_xyxy: NDArray[np.float64]
-    areas: NDArray[np.int64]
-    colours: NDArray[np.int64]
-    kind: str
 
 
 def first_pngs(folder: Path) -> list[str]:
@@ -170,172 +125,6 @@ def _taken(folder: Path, name: str, take: Callable[[LabelPicture], T]) -> T | Da
         return LabelError("mask that cannot be read", where=path, got=error.strerror)
     except DataError as error:
         return error
-
-
-def regions_of(picture: LabelPicture, *, zero: bool = False) -> Regions:
-    """The regions of all values of a picture, by one pass over its pixels.
-
-    Args:
-        zero: those of value 0 too, which is the background otherwise; black is a colour.
-    """
-    if picture.is_colour:
-        kind = "colour"
-    elif picture.palette is not None:
-        kind = "indexed"
-    else:
-        kind = "grey" if picture.values.itemsize == 1 else "grey16"
-    pixels = _packed(picture.values) if picture.is_colour else picture.values
-    by_value = runs_of_values(pixels)
-    if not zero and kind != "colour":
-        by_value.pop(0, None)
-    return regions_of_runs(by_value, picture.size, kind, picture.palette)
-
-
-def regions_of_runs(
-    by_value: dict[int, Runs],
-    size: tuple[int, int],
-    kind: str,
-    palette: NDArray[np.uint8] | None = None,
-) -> Regions:
-    """The regions of the runs of each value."""
-    width, height = size
-    count = len(by_value)
-    values = np.fromiter(by_value, np.int64, count)
-    colours = np.full(count, -1, dtype=np.int64)
-    if palette is not None:
-        known = values < len(palette)
-        colours[known] = _packed(palette)[values[known]]
-    boxes = [runs.box_xyxy(height) for runs in by_value.values()]
-    return Regions(
-        width=width,
-        height=height,
-        values=values,
-        texts=all_to_json(list(by_value.values()), height, width),
-        boxes_xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        areas=np.fromiter((runs.area for runs in by_value.values()), np.int64, count),
-        colours=colours,
-        kind=kind,
-    )
-
-
-def binary_regions(picture: LabelPicture, *, components: bool = False) -> Regions:
-    """All that is not 0 as one region of the value 1, or one for each connected part.
-
-    The kind is "other" where there are values between nothing and all.
-    """
-    pixels = picture.values
-    if picture.is_colour:
-        if (pixels != pixels[..., :1]).any():
-            raise LabelError("mask of colours, not of 0 and 255")
-        pixels = pixels[..., 0]
-    whole = np.iinfo(pixels.dtype).max
-    plain = picture.palette is not None or bool(((pixels <= 1) | (pixels == whole)).all())
-    inside = (pixels != 0).astype(np.uint8)
-    if components:
-        import cv2  # exact here, and a tenth of a second to load
-
-        by_value = runs_of_values(cv2.connectedComponents(inside, connectivity=8)[1])
-    else:
-        by_value = runs_of_values(inside)
-    by_value.pop(0, None)
-    return regions_of_runs(by_value, picture.size, "grey" if plain else "other")
-
-
-def _packed(colours: NDArray[Any]) -> NDArray[np.int32]:
-    channels = colours.astype(np.int32)
-    return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Pictures and the masks that belong to them.
-
-    Attributes:
-        uris: of the pictures.
-        rows: the picture of each mask, by its row; -1 where there is none.
-    """
-
-    uris: list[str]
-    rows: list[int]
-
-
-def match_pictures(
-    stems: Sequence[str], folder: Path, media_root: Path | None, report: LabelReport
-) -> Matched:
-    """The pictures of masks: those that ``pictures.txt`` lists, else those of the same name.
-
-    Args:
-        stems: of the masks, below ``folder``; several may belong to one picture.
-    """
-    listed = folder / PICTURE_LIST
-    root = (media_root or picture_folder(folder)).resolve()
-    if listed.is_file():
-        names = _listed(listed)
-        rows_of = {_stem(name): row for row, name in enumerate(names)}
-        rows = [rows_of.get(stem, -1) for stem in stems]
-        lost = sorted({stem for stem, row in zip(stems, rows, strict=True) if row < 0})
-        report.add(f"mask of no picture in {PICTURE_LIST}", "left out", lost)
-        where = f"{listed}"
-        return Matched([media_uri(name, root, where) for name in names], rows)
-    known = _pictures(root, folder, report)
-    wanted = [_picture_stem(stem, known) for stem in stems]
-    unique = list(dict.fromkeys(wanted))
-    more = sorted(set(known).difference(unique))
-    report.add("picture without a mask", "kept, without labels", [known[stem] for stem in more])
-    uris = pictures_of([*unique, *more], root, known, report)
-    place = {stem: row for row, stem in enumerate(unique)}
-    return Matched(uris, [place[stem] for stem in wanted])
-
-
-def _stem(name: str) -> str:
-    """The name of a picture's mask but for its suffix; a frame keeps the name of its video."""
-    return name if "#" in name else os.path.splitext(name)[0]
-
-
-def _listed(path: Path) -> list[str]:
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError("the list of pictures cannot be read", where=str(path)) from error
-    names = [line.removesuffix("\r") for line in lines]
-    names = [name for name in names if name.strip()]
-    if len({*map(_stem, names)}) < len(names):
-        raise LabelError("two pictures that would share one mask", where=str(path))
-    return names
-
-
-def picture_folder(folder: Path) -> Path:
-    """Where the pictures of a folder of masks usually lie."""
-    places = [base / name for base in (folder.parent, folder) for name in _PICTURE_FOLDERS]
-    return next((place for place in places if place.is_dir()), folder)
-
-
-def _pictures(root: Path, folder: Path, report: LabelReport) -> dict[str, str]:
-    """Stem -> name of the pictures below ``root`` that are no masks; of two the first."""
-    found: dict[str, str] = {}
-    twice = []
-    inside = folder.resolve()
-    masks = f"{inside.relative_to(root).as_posix()}/" if inside.is_relative_to(root) else None
-    for name in files_below(root, PICTURE_SUFFIXES, report, links=True):
-        is_png = name.lower().endswith(".png")
-        if is_png and masks is not None and (masks == "./" or name.startswith(masks)):
-            continue
-        stem = _stem(name)
-        if stem in found:
-            twice.append(f"{name} beside {found[stem]}")
-        else:
-            found[stem] = name
-    report.add("picture that shares its name without suffix", "the first is taken", twice)
-    return found
-
-
-def _picture_stem(stem: str, known: dict[str, str]) -> str:
-    if stem in known:
-        return stem
-    for ending, instead in _ENDINGS:
-        if stem.endswith(ending):
-            return stem[: -len(ending)] + instead
-    return stem
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tilth.data.formats._labelmap import ValueClasses
-from tilth.data.formats._mask_files import Regions
+from tilth.data.formats._mask_regions import Regions
 from tilth.data.problems import LabelReport
 from tilth.data.records import Category
 from tilth.errors import LabelError, SettingsError
 
-if TYPE_CHECKING:
-    from tilth.data.formats.masks_semantic import ReadOptions
+__all__ = ["IGNORE", "IGNORE_16", "By", "ClassRows", "class_rows", "ignored_value"]
 
-__all__ = ["IGNORE", "IGNORE_16", "ClassRows", "class_rows", "ignored_value"]
+By = Literal["auto", "index", "colour", "binary"]
 
 IGNORE, IGNORE_16 = 255, 65535
 _VOID = 224 << 16 | 224 << 8 | 192  # the colour of 255 in the palette of VOC
@@ -54,21 +53,24 @@ class _Values:
 def class_rows(
     masks: Sequence[tuple[str, Regions]],
     classes: ValueClasses | None,
-    on_unknown: str,
-    options: ReadOptions,
     report: LabelReport,
+    *,
+    on_unknown: str,
+    by: By,
+    ignore: str,
+    ignore_as: str,
 ) -> ClassRows:
-    """The class of each region of all masks.
+    """The class of each region of all masks; what the keywords mean, `masks_semantic` says.
 
     Raises:
         LabelError: a value or colour of no class, masks of colours without a list of them, or a
             palette that contradicts the labelmap.
         SettingsError: an option that cannot be used.
     """
-    values = _values(masks, classes, options)
-    if options.values == "binary":
+    values = _values(masks, classes, by)
+    if by == "binary":
         return _binary(values, classes)
-    ignored = _ignored(values, classes, options.ignore)
+    ignored = _ignored(values, ignore)
     classes = classes or _unnamed(values, ignored, report)
     rows = np.full(len(values.value), -1, dtype=np.int64)
     for by_colour, keys in ((False, classes.values), (True, classes.colours)):
@@ -80,14 +82,14 @@ def class_rows(
     )
     unknown = (rows < 0) & ~ignored & ~background
     _report_unknown(values, unknown, on_unknown, classes, report)
-    if ignored.any() and not options.ignore_as and not (rows >= 0).any():
+    if ignored.any() and not ignore_as and not (rows >= 0).any():
         _refuse_binary(values, ignored)
     categories = classes.categories()
-    if options.ignore_as:
-        if options.ignore_as not in classes.names:
-            categories += (Category(name=options.ignore_as, origin_id=IGNORE),)
+    if ignore_as:
+        if ignore_as not in classes.names:
+            categories += (Category(name=ignore_as, origin_id=IGNORE),)
         names = [category.name for category in categories]
-        rows[ignored] = names.index(options.ignore_as)
+        rows[ignored] = names.index(ignore_as)
     else:
         places = [values.place(row) for row in np.flatnonzero(ignored).tolist()]
         action = "left out; --option ignore_as=NAME makes them a class"
@@ -95,9 +97,7 @@ def class_rows(
     return ClassRows(categories, rows)
 
 
-def _values(
-    masks: Sequence[tuple[str, Regions]], classes: ValueClasses | None, options: ReadOptions
-) -> _Values:
+def _values(masks: Sequence[tuple[str, Regions]], classes: ValueClasses | None, by: By) -> _Values:
     counts = [len(mask.values) for _, mask in masks]
     kind = np.repeat(np.array([mask.kind for _, mask in masks], dtype="U8"), counts)
     none = np.zeros(0, np.int64)
@@ -106,14 +106,14 @@ def _values(
     file = np.repeat(np.arange(len(masks)), counts)
     names = [name for name, _ in masks]
     by_colour = kind == "colour"
-    if options.values == "index" and by_colour.any():
+    if by == "index" and by_colour.any():
         where = names[file[np.flatnonzero(by_colour)[0]]]
         raise LabelError("mask of colours, not of indices", where=where)
-    if options.values == "colour":
+    if by == "colour":
         value = np.where(kind == "indexed", colour, value)
         value = np.where(np.char.startswith(kind, "grey"), value * 0x010101, value)
         by_colour = np.ones(len(value), dtype=np.bool_)
-    elif options.values == "auto" and classes is not None and classes.has_colours:
+    elif by == "auto" and classes is not None and classes.has_colours:
         _refuse_contradiction(value, colour, [names[row] for row in file.tolist()], classes)
     area = np.concatenate([none, *(mask.areas for _, mask in masks)])
     return _Values(names, file, value, area, by_colour, kind == "grey16")
@@ -155,7 +155,7 @@ def _binary(values: _Values, classes: ValueClasses | None) -> ClassRows:
     return ClassRows((Category(name=name, origin_id=1),), rows)
 
 
-def _ignored(values: _Values, classes: ValueClasses | None, ignore: str) -> NDArray[np.bool_]:
+def _ignored(values: _Values, ignore: str) -> NDArray[np.bool_]:
     value = ignored_value(ignore)
     if value is not None:
         return ~values.by_colour & (values.value == value)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from tilth.data.dataset import Dataset
-from tilth.data.formats._mask_files import PICTURE_LIST, Progress
+from tilth.data.formats._mask_files import Progress
+from tilth.data.formats._mask_pictures import PICTURE_LIST
 from tilth.data.formats._media_names import label_stems, relative_names
 from tilth.data.problems import LabelReport
 from tilth.errors import DataError, PathEscapeError

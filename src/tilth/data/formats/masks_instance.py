@@ -35,11 +35,11 @@ from tilth.data.formats._mask_files import (
     first_pngs,
     mask_names,
     masks_dataset,
-    match_pictures,
     read_placed,
-    regions_of,
 )
 from tilth.data.formats._mask_fit import Order, Shapes, cut_overlaps, fit_masks, shapes_of
+from tilth.data.formats._mask_pictures import match_pictures
+from tilth.data.formats._mask_regions import regions_of
 from tilth.data.formats._mask_values import IGNORE, ignored_value
 from tilth.data.formats._mask_writing import picture_names, report_unsized, write_each
 from tilth.data.holds import Holds

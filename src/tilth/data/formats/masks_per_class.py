@@ -27,16 +27,15 @@ from tilth.data.dataset import AnnotationColumns, Dataset
 from tilth.data.formats._class_list import class_list, classes_text
 from tilth.data.formats._labelmap import LABELMAP
 from tilth.data.formats._mask_files import (
-    PICTURE_LIST,
     Progress,
-    binary_regions,
     first_pngs,
     mask_names,
     masks_dataset,
-    match_pictures,
     read_placed,
 )
 from tilth.data.formats._mask_fit import Shapes, fit_masks, join_classes, shapes_of
+from tilth.data.formats._mask_pictures import PICTURE_LIST, match_pictures
+from tilth.data.formats._mask_regions import binary_regions
 from tilth.data.formats._mask_writing import (
     picture_names,
     report_unsized,

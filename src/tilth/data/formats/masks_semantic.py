@@ -36,9 +36,7 @@ from tilth.data.formats._mask_files import (
     first_pngs,
     mask_names,
     masks_dataset,
-    match_pictures,
     read_placed,
-    regions_of,
 )
 from tilth.data.formats._mask_fit import (
     Order,
@@ -48,7 +46,9 @@ from tilth.data.formats._mask_fit import (
     join_classes,
     shapes_of,
 )
-from tilth.data.formats._mask_values import IGNORE, IGNORE_16, class_rows
+from tilth.data.formats._mask_pictures import match_pictures
+from tilth.data.formats._mask_regions import regions_of
+from tilth.data.formats._mask_values import IGNORE, IGNORE_16, By, class_rows
 from tilth.data.formats._mask_writing import picture_names, report_unsized, write_each, write_list
 from tilth.data.holds import Holds
 from tilth.data.indexed_png import encode_png, voc_palette
@@ -83,7 +83,7 @@ class ReadOptions:
     """
 
     classes: str = ""
-    values: Literal["auto", "index", "colour", "binary"] = "auto"
+    values: By = "auto"
     ignore: str = "auto"
     ignore_as: str = ""
     first_value: int = 1
@@ -155,7 +155,13 @@ def _dataset(
     report: LabelReport,
 ) -> Dataset:
     found = class_rows(
-        [(mask.name, mask.regions) for mask in masks], classes, on_unknown, options, report
+        [(mask.name, mask.regions) for mask in masks],
+        classes,
+        report,
+        on_unknown=on_unknown,
+        by=options.values,
+        ignore=options.ignore,
+        ignore_as=options.ignore_as,
     )
     return masks_dataset(uris, masks, found.categories, found.rows, report)
 
