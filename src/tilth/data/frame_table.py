@@ -46,6 +46,9 @@ def column_names(frame: Any) -> list[str]:
         return list(frame)
     import narwhals as nw
 
+    frame = nw.to_native(frame, pass_through=True)
+    if nw.dependencies.is_pandas_dataframe(frame):
+        return list(frame.columns)
     known = nw.from_native(frame, pass_through=True)
     if isinstance(known, nw.DataFrame | nw.LazyFrame):
         return list(known.collect_schema().names())
@@ -75,13 +78,14 @@ def refuse_missing_columns(columns: Sequence[str], found: Sequence[str]) -> None
 def _through_narwhals(frame: Any, columns: Sequence[str]) -> pa.Table:
     import narwhals as nw  # half a tenth of a second, for frames only
 
+    frame = nw.to_native(frame, pass_through=True)
+    if nw.dependencies.is_pandas_dataframe(frame):  # its names may be there twice, or no strings
+        return _from_pandas(frame, columns)
     known = nw.from_native(frame, pass_through=True)
     if isinstance(known, nw.LazyFrame):
         refuse_missing_columns(columns, known.collect_schema().names())
         known = known.select(*columns).collect()
     if isinstance(known, nw.DataFrame):
-        if known.implementation.is_pandas():
-            return _from_pandas(known.to_native(), columns)
         refuse_missing_columns(columns, known.columns)
         return known.select(*columns).to_arrow()
     if hasattr(frame, "__arrow_c_stream__"):
