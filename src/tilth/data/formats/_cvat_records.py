@@ -101,7 +101,7 @@ class CvatRecords:
         """A label of the image that was begun last."""
         self.count[-1] += 1
         self.label.append(label)
-        self.geometry.append(shape.geometry)
+        self.geometry.append(int(shape.geometry))
         self.box.append(shape.box())
         self.segmentation.append(shape.segmentation)
         self.area.append(np.nan if shape.area is None else shape.area)
