@@ -175,3 +175,26 @@ def test_a_folder_that_holds_something_is_not_replaced_unasked(tilth: Tilth, lab
     assert (target / "mine.txt").read_text() == "mine"
     assert tilth(*arguments, "--overwrite").code == 0
     assert not (target / "mine.txt").exists()
+
+
+def test_check_knows_masks_from_pictures(tilth: Tilth, labels: Path) -> None:
+    photos = ("--images", labels.parent / "photos")
+    assert tilth("convert", labels, "masks", "--to", "masks_semantic", *photos).code == 0
+    ended = tilth("check", "masks", "--format", "masks_semantic", *photos, "--json")
+    assert (ended.code, ended.document["findings"]) == (0, [])
+    assert ended.document["num_media"] == 6
+
+
+def test_check_looks_at_videos_for_their_frames(tilth: Tilth, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    rows = ["path,width,height,class,x0,y0,x1,y1", "clip.mp4#frame=0,64,48,cat,1,2,9,9"]
+    (tmp_path / "labels.csv").write_text("\n".join([*rows, "none.mp4#frame=0,64,48,cat,1,2,9,9"]))
+    ended = tilth("check", "labels.csv", "--format", "csv", "--json")
+    found = [(row["kind"], row["place"]) for row in ended.document["findings"]]
+    assert found == [("picture that is not there", f"{tmp_path}/none.mp4#frame=0")]

@@ -108,12 +108,11 @@ def _findings(
 
     found = list(reader_findings(report))
     if dataset is not None and with_pictures:
-        root = images or (path if path.is_dir() else path.parent)
         with progress_bar("looking at pictures", len(dataset.media), quiet=quiet) as advance:
             found += check_dataset(
                 dataset,
                 media_path=local_source,
-                media_root=root,
+                media_root=images,
                 decode=decode,
                 advance=advance,
             )

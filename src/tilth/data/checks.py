@@ -7,18 +7,21 @@ and labels that are there twice.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from tilth.data.dataset import Dataset
 from tilth.data.images import content_hash, decode_image, read_bytes, read_size
+from tilth.data.media_source import is_plain
 from tilth.data.problems import LabelReport
 from tilth.data.records import Geometry
+from tilth.data.video import Video, split_frame
 from tilth.errors import MediaError
 
 __all__ = ["Finding", "Severity", "check_dataset", "reader_findings"]
@@ -72,14 +75,15 @@ def check_dataset(
 
     Args:
         media_path: the file of a medium, by its uri.
-        media_root: the folder to look in for pictures without labels; None looks nowhere.
+        media_root: the folder to look in for pictures without labels, with all below it; None
+            looks in the folders of the pictures that have labels, and no deeper: what lies
+            elsewhere may be masks.
         decode: decode every picture, not the headers alone.
         advance: called with the number of pictures after each block.
     """
     yield from _twice(dataset)
     yield from _pictures(dataset, media_path, decode, advance)
-    if media_root is not None:
-        yield from _orphans(dataset, media_root)
+    yield from _orphans(dataset, media_root)
 
 
 def _twice(dataset: Dataset) -> Iterator[Finding]:
@@ -143,9 +147,12 @@ def _pictures(
 
 def _look(uri: str, *, media_path: Callable[[str], Path], decode: bool) -> _Look:
     try:
-        path = media_path(uri)
+        base, frame = split_frame(uri)
+        path = media_path(base)
         if not path.exists():
             return _Look(is_missing=True)
+        if frame is not None:
+            return _Look(size=_frame_size(path))
         if not decode:
             return _Look(size=read_size(path))
         data = read_bytes(path)
@@ -153,6 +160,12 @@ def _look(uri: str, *, media_path: Callable[[str], Path], decode: bool) -> _Look
         return _Look(size=(width, height), content=content_hash(data))
     except (MediaError, OSError, ValueError) as error:
         return _Look(error=str(error).replace("\n", ";"))
+
+
+@lru_cache(maxsize=64)
+def _frame_size(path: Path) -> tuple[int, int]:
+    with Video(path) as video:
+        return video.width, video.height
 
 
 def _judged(
@@ -173,18 +186,20 @@ def _judged(
         first.setdefault(found.content, uri)
 
 
-def _orphans(dataset: Dataset, media_root: Path) -> Iterator[Finding]:
-    known = set(dataset.media.uri)
-    for path in _picture_files(media_root):
-        if path not in known:
-            yield Finding(
-                severity=Severity.WARNING, kind="picture that no label file names", place=path
-            )
-
-
-def _picture_files(folder: Path) -> Iterable[str]:
-    for parent, folders, files in os.walk(folder.resolve()):
-        folders.sort()
-        for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES:
-                yield f"{parent}/{name}"
+def _orphans(dataset: Dataset, media_root: Path | None) -> Iterator[Finding]:
+    known = {uri for uri in dataset.media.uri if is_plain(uri)}
+    if media_root is not None:
+        listings = os.walk(media_root.resolve())
+    else:
+        folders = sorted({os.path.dirname(uri) for uri in known})
+        listings = itertools.chain.from_iterable(
+            itertools.islice(os.walk(folder), 1) for folder in folders
+        )
+    for parent, below, names in listings:
+        below.sort()
+        for name in sorted(names):
+            path = f"{parent}/{name}"
+            if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and path not in known:
+                yield Finding(
+                    severity=Severity.WARNING, kind="picture that no label file names", place=path
+                )

@@ -164,13 +164,13 @@ def from_json(segmentation: bytes) -> tuple[NDArray[np.int64], int, int]:
     """
     try:
         fields = json.loads(segmentation)
-        counts, (height, width) = fields["counts"], fields["size"]
-    except (ValueError, KeyError, TypeError) as error:
+        counts, (height, width) = fields["counts"], map(int, fields["size"])
+        if not isinstance(counts, str):
+            return np.array(counts, dtype=np.int64), height, width
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(
             "not a run-length mask",
             expected='{"size": [h, w], "counts": ...}',
             got=segmentation[:80].decode(errors="replace"),
         ) from error
-    if isinstance(counts, str):
-        return from_text(counts), int(height), int(width)
-    return np.array(counts, dtype=np.int64), int(height), int(width)
+    return from_text(counts), height, width

@@ -8,7 +8,7 @@ mask -> label. A label of a whole picture is left out where only shapes have a p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -72,18 +72,17 @@ def _fit_shapes(dataset: Dataset, holds: Holds, report: LabelReport) -> Annotati
     labels = dataset.annotations
     keep = np.ones(len(labels), dtype=np.bool_)
     for geometry in Geometry:
-        rows = np.flatnonzero(labels.geometry == geometry)
-        target = _target(geometry, holds)
-        if target is geometry or not len(rows):
+        if _target(geometry, holds) is geometry:
             continue
-        target, unsized = _without_sizes(dataset, rows, target, holds)
-        kind = _SHAPES[geometry] + (" in a picture of unknown size" if unsized else "")
-        action = "left out" if target is None else f"becomes a {_SHAPES[target]}"
-        _report_ids(report, kind, action, labels.id, labels.geometry == geometry)
-        if target is None:
-            keep[rows] = False
-        else:
-            labels = _converted(dataset, labels, rows, target)
+        for rows, target, kind in _groups(dataset, labels, geometry, holds):
+            action = "left out" if target is None else f"becomes a {_SHAPES[target]}"
+            chosen = np.zeros(len(labels), dtype=np.bool_)
+            chosen[rows] = True
+            _report_ids(report, kind, action, labels.id, chosen)
+            if target is None:
+                keep[rows] = False
+            else:
+                labels = _converted(dataset, labels, rows, target)
     if not keep.all():
         labels = _with(dataset, labels).keep_annotations(keep).annotations
     if not (holds.boxes or holds.polygons or holds.masks):
@@ -95,16 +94,24 @@ def _with(dataset: Dataset, annotations: AnnotationColumns) -> Dataset:
     return Dataset(categories=dataset.categories, media=dataset.media, annotations=annotations)
 
 
-def _without_sizes(
-    dataset: Dataset, rows: NDArray[np.int64], target: Geometry | None, holds: Holds
-) -> tuple[Geometry | None, bool]:
-    """A mask needs the size of its picture; without one the next best shape is taken."""
-    if target is not Geometry.RLE:
-        return target, False
-    media_rows = dataset.annotations.media_index[rows]
-    if (dataset.media.width[media_rows] > 0).all() and (dataset.media.height[media_rows] > 0).all():
-        return target, False
-    return _target(Geometry.BOX, replace(holds, masks=False)), True
+def _groups(
+    dataset: Dataset, labels: AnnotationColumns, geometry: Geometry, holds: Holds
+) -> Iterator[tuple[NDArray[np.int64], Geometry | None, str]]:
+    """Labels of one shape, what they become, and what to call them.
+
+    A mask needs the size of its picture: without one the next best shape is taken.
+    """
+    rows = np.flatnonzero(labels.geometry == geometry)
+    target, media = _target(geometry, holds), dataset.media
+    needs_size = target is Geometry.RLE
+    media_rows = labels.media_index[rows]
+    unsized = needs_size & ((media.width[media_rows] <= 0) | (media.height[media_rows] <= 0))
+    kind = _SHAPES[geometry]
+    if not unsized.all():
+        yield rows[~unsized], target, kind
+    if unsized.any():
+        next_best = _target(Geometry.BOX, replace(holds, masks=False))
+        yield rows[unsized], next_best, f"{kind} in a picture of unknown size"
 
 
 def _converted(
