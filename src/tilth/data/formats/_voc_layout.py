@@ -44,8 +44,8 @@ class VocFile(NamedTuple):
     path: str
     name: str
     stem: str
-    home: Path
-    pictures: Path
+    home: str
+    pictures: str
 
 
 def find_files(path: Path, media_root: Path | None, report: LabelReport) -> list[VocFile]:
@@ -60,15 +60,16 @@ def find_files(path: Path, media_root: Path | None, report: LabelReport) -> list
         folder, names = path.resolve(), files_below(path, (".xml",), report)
     if not names:
         raise LabelError("no XML files here", where=str(path), expected="Pascal VOC annotations")
-    places: dict[str, tuple[Path, Path, int]] = {}
-    files = []
+    places: dict[str, tuple[str, str, str]] = {}
+    prefix, files = f"{folder}/", []
     for name in names:
         parent, _, file = name.rpartition("/")
         if parent not in places:
-            places[parent] = _place(folder, parent, media_root)
-        home, pictures, skip = places[parent]
-        stem = "/".join([*parent.split("/")[skip:], file[:-4]]).lstrip("/")
-        files.append(VocFile(f"{folder}/{name}", name, stem, home, pictures))
+            home_path, picture_path, skip = _place(folder, parent, media_root)
+            below = "".join(f"{part}/" for part in parent.split("/")[skip:] if part)
+            places[parent] = str(home_path), str(picture_path), below
+        home, pictures, below = places[parent]
+        files.append(VocFile(f"{prefix}{name}", name, below + file[:-4], home, pictures))
     return files
 
 
@@ -88,20 +89,18 @@ def _place(folder: Path, parent: str, media_root: Path | None) -> tuple[Path, Pa
         beside = [home / name for name in _PICTURE_FOLDERS]
         return home, next((place for place in beside if place.is_dir()), beside[0]), skip
     root = media_root.resolve().joinpath(*above)
-    below = root / _PICTURE_FOLDERS[0]
-    return (
-        home,
-        below if below.is_dir() and not (home / "Annotations" / below.name).is_dir() else root,
-        skip,
-    )
+    inside = root / _PICTURE_FOLDERS[0]
+    if inside.is_dir() and not (home / "Annotations" / inside.name).is_dir():
+        root = inside
+    return home, root, skip
 
 
 def read_splits(files: Sequence[VocFile], report: LabelReport) -> NDArray[np.int8]:
     """int8 [n]: the split of each file, by ``ImageSets/Main`` of its home."""
     split = np.full(len(files), Split.NONE, dtype=np.int8)
-    rows: dict[tuple[Path, str], int] = {}
+    rows: dict[tuple[str, str], int] = {}
     for home in dict.fromkeys(file.home for file in files):
-        for name, path in _split_lists(home / "ImageSets" / "Main", report):
+        for name, path in _split_lists(Path(home, "ImageSets", "Main"), report):
             rows = rows or {(file.home, file.stem): row for row, file in enumerate(files)}
             for line, entry in enumerate(_lines(path), start=1):
                 _assign(split, rows, (home, entry), _SPLITS[name], f"{path.name}:{line}", report)
@@ -120,8 +119,8 @@ def _split_lists(lists: Path, report: LabelReport) -> Iterable[tuple[str, Path]]
 
 def _assign(
     split: NDArray[np.int8],
-    rows: dict[tuple[Path, str], int],
-    key: tuple[Path, str],
+    rows: dict[tuple[str, str], int],
+    key: tuple[str, str],
     code: Split,
     place: str,
     report: LabelReport,

@@ -64,10 +64,10 @@ def read_masks(
     """
     found = ObjectMasks({}, {})
     drawn = _drawn(files, report)
-    for row, file in enumerate(files):
+    for row, file in enumerate(files if drawn else ()):
         if (file.home, file.stem) not in drawn:
             continue
-        path = file.home / OBJECTS / f"{file.stem}.png"
+        path = Path(file.home, OBJECTS, f"{file.stem}.png")
         objects = range(int(first[row]), int(first[row + 1]))
         try:
             size = _take(found, path, (int(width[row]), int(height[row])), objects, report)
@@ -79,14 +79,14 @@ def read_masks(
     return found
 
 
-def _drawn(files: list[VocFile], report: LabelReport) -> set[tuple[Path, str]]:
+def _drawn(files: list[VocFile], report: LabelReport) -> set[tuple[str, str]]:
     """Home and stem of the files that have a picture of their objects."""
-    drawn: set[tuple[Path, str]] = set()
+    drawn: set[tuple[str, str]] = set()
     for home in dict.fromkeys(file.home for file in files):
-        if (home / OBJECTS).is_dir():
-            names = files_below(home / OBJECTS, (".png",), report)
+        if Path(home, OBJECTS).is_dir():
+            names = files_below(Path(home, OBJECTS), (".png",), report)
             drawn |= {(home, name[:-4]) for name in names}
-        elif (home / CLASSES).is_dir():
+        elif Path(home, CLASSES).is_dir():
             report.notes.append(
                 f"{CLASSES} without {OBJECTS} says nothing of single objects: not read here,"
                 " but by the format masks_semantic"

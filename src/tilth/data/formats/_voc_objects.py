@@ -12,7 +12,7 @@ from tilth.data.formats._class_list import class_list
 from tilth.data.formats._columns import report_rows
 from tilth.data.formats._labelmap import LABELMAP, value_classes
 from tilth.data.formats._voc_layout import VocFile, stated_origin
-from tilth.data.formats._voc_records import VocRecords, parse_file, scan_files
+from tilth.data.formats._voc_records import Label, VocRecords, parse_file, scan_files
 from tilth.data.formats._xml_files import parse_xml, read_whole
 from tilth.data.problems import LabelReport
 from tilth.data.records import Category
@@ -31,12 +31,16 @@ class VocObjects:
     Attributes:
         file: int64 [m], row of the file that object i is in.
         first: int64 [n + 1]; file j has the objects ``first[j]:first[j + 1]``.
+        labels: the different names with attributes, few.
+        label: int64 [m], row among them.
     """
 
     files: list[VocFile]
     records: VocRecords
     file: NDArray[np.int64]
     first: NDArray[np.int64]
+    labels: list[Label]
+    label: NDArray[np.int64]
 
     def place(self, row: int) -> str:
         """File and line of an object; the file is read again, for the few that are reported."""
@@ -73,7 +77,10 @@ def read_objects(files: list[VocFile], report: LabelReport) -> VocObjects:
     report.add("size that is no number of pixels", "read as not known", bad)
     count = np.array(records.count, dtype=np.int64)
     first = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    return VocObjects(kept, records, np.repeat(np.arange(len(count)), count), first)
+    rows = {label: row for row, label in enumerate(dict.fromkeys(records.label))}
+    label = np.fromiter(map(rows.__getitem__, records.label), np.int64, len(records.label))
+    file = np.repeat(np.arange(len(count)), count)
+    return VocObjects(kept, records, file, first, list(rows), label)
 
 
 def _read_block(
@@ -107,7 +114,8 @@ def stated_classes(
     path: Path, files: list[VocFile], given: str, report: LabelReport
 ) -> tuple[list[str] | None, str | None]:
     """The classes in order, if anything says them, and the origin that our own list states."""
-    homes = list(dict.fromkeys([*(file.home for file in files), path.resolve()]))
+    found_homes = dict.fromkeys(file.home for file in files)
+    homes = [Path(home) for home in dict.fromkeys([*found_homes, str(path.resolve())])]
     origins = (stated_origin(home / LABELMAP) for home in homes)
     stated = next((origin for origin in origins if origin), None)
     listed = value_classes(given, homes, 1, report)
@@ -128,22 +136,19 @@ def object_classes(
     Raises:
         LabelError: an object of another class, where ``on_unknown`` is "error".
     """
-    labels = objects.records.label
-    said = {name for name, _ in set(labels) if name}
+    said = [name for name, _ in objects.labels]
     if names is None:
-        names = sorted(said)
+        names = sorted({name for name in said if name})
         report.notes.append("classes: those of the objects, in the order of their names")
     rows = {name: row for row, name in enumerate(names)}
-    rows_of = {label: rows.get(label[0] or "", -1) for label in set(labels)}
-    index = np.fromiter(map(rows_of.__getitem__, labels), np.int64, len(labels))
-    nameless = index < 0
-    nameless[nameless] = [not labels[row][0] for row in np.flatnonzero(nameless).tolist()]
+    index = np.array([rows.get(name or "", -1) for name in said], np.int64)[objects.label]
+    nameless = np.array([not name for name in said], np.bool_)[objects.label]
     report_rows(report, "object without a name", "left out", nameless, objects.place)
     unknown = (index < 0) & ~nameless
     if unknown.any() and on_unknown == "error":
         row = int(np.flatnonzero(unknown)[0])
         raise LabelError(
-            f"class '{labels[row][0]}' is not in the list of classes",
+            f"class '{said[objects.label[row]]}' is not in the list of classes",
             where=objects.place(row),
             expected=", ".join(names)[:200],
             fix="add it to the list, or pass --on-unknown skip",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from tilth.data.formats._columns import report_rows
 from tilth.data.formats._labelmap import LABELMAP
 from tilth.data.formats._voc_objects import VocObjects
-from tilth.data.formats._voc_records import Label
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
 
@@ -78,18 +76,17 @@ def _evidence(
     )
 
 
-def shifted_attributes(
-    labels: Sequence[Label], rows: NDArray[np.int64], shift: float
-) -> RaggedBytes:
+def shifted_attributes(objects: VocObjects, rows: NDArray[np.int64], shift: float) -> RaggedBytes:
     """The attributes of these rows; the corners of parts are moved as those of the objects."""
-    if not any(text for _, text in set(labels)):
+    texts = [text or b"" for _, text in objects.labels]
+    if not any(texts):
         return RaggedBytes.empty(len(rows))
-    kept = [labels[row][1] for row in rows.tolist()]
     if shift:
-        for at, text in enumerate(kept):
-            if text and b'"parts":[{' in text:
-                kept[at] = _shifted_parts(text, shift)
-    return RaggedBytes.of(kept)
+        texts = [_shifted_parts(t, shift) if b'"parts":[{' in t else t for t in texts]
+    label = objects.label[rows]
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(np.array([len(text) for text in texts], np.int64)[label], out=offsets[1:])
+    return RaggedBytes(b"".join(map(texts.__getitem__, label.tolist())), offsets)
 
 
 def _shifted_parts(text: bytes, shift: float) -> bytes:

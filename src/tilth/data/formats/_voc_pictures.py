@@ -32,7 +32,7 @@ def picture_uris(
         PathEscapeError: a name that leaves the folder of the pictures.
     """
     uris = []
-    roots: dict[Path, Path] = {}
+    roots: dict[str, Path] = {}
     for file, filename in zip(files, filenames, strict=True):
         folder, _, stem = file.stem.rpartition("/")
         name = filename or ""
@@ -40,7 +40,7 @@ def picture_uris(
             name = _picture_name(file, folder, stem, name, report)
         root = roots.get(file.pictures)
         if root is None:
-            root = roots[file.pictures] = file.pictures.resolve()
+            root = roots[file.pictures] = Path(file.pictures).resolve()
         uris.append(media_uri(f"{folder}/{name}" if folder else name, root, file.name))
     return uris
 
@@ -54,7 +54,7 @@ def _picture_name(file: VocFile, folder: str, stem: str, said: str, report: Labe
         )
     if "#" in name and name == stem:  # a frame of a video
         return name
-    place = file.pictures / folder
+    place = Path(file.pictures, folder)
     candidates = [stem + suffix for suffix in (PurePosixPath(name).suffix, *_SUFFIXES) if suffix]
     if name == stem or (name and PurePosixPath(name).stem == stem):
         candidates.insert(0, name)

@@ -23,7 +23,7 @@ from tilth.data.formats._attribute_text import attribute_value, encoded_attribut
 from tilth.data.formats._xml_files import is_plain_utf8, parse_xml
 from tilth.errors import LabelError
 
-__all__ = ["VocRecords", "parse_file", "scan_files"]
+__all__ = ["Label", "VocRecords", "parse_file", "scan_files"]
 
 _NO_CORNERS = [float("nan")] * 4
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -158,7 +158,7 @@ def read(
         geometry=np.where(np.isnan(area), Geometry.BOX, Geometry.RLE),
         segmentation=segmentation,
         area=area,
-        attributes=shifted_attributes(records.label, keep, shift),
+        attributes=shifted_attributes(objects, keep, shift),
     )
     report.num_media, report.num_annotations = len(media), len(annotations)
     return Dataset(categories=categories, media=media, annotations=annotations), report
