@@ -52,7 +52,7 @@ def _size_or_none(uri: str) -> tuple[int, int] | None:
     if is_url(uri):
         return None
     try:
-        handle = os.open(uri, os.O_RDONLY)
+        handle = os.open(uri, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not hold us up
     except (OSError, ValueError):
         return None
     try:
