@@ -15,6 +15,7 @@ import numpy as np
 
 from tilth.data.batch_order import bucketed
 from tilth.data.encoded_rows import EncodedRows
+from tilth.data.read_ahead import read_ahead
 from tilth.data.row_batches import Batch, BatchSettings
 from tilth.errors import SettingsError
 from tilth.lazy import require
@@ -84,9 +85,9 @@ class StreamBatches:
         rows = (part for piece in pieces[worker::workers] for part in self._read(int(piece)))
         if settings.shuffle:
             stream = generator(settings.seed, "pool", epoch, worker)
-            laid_out = _through_pool(rows, settings, stream)
+            laid_out = _through_pool(read_ahead(rows), settings, stream)
         else:
-            laid_out = _in_order(rows, settings)
+            laid_out = _in_order(read_ahead(rows), settings)
         for part in laid_out:
             yield from self._cut(part)
 

@@ -15,6 +15,7 @@ from tilth.data.encoded_rows import category_names
 from tilth.data.frame_columns import ColumnSettings, refuse_nothing_left, usable_rows
 from tilth.data.frame_labels import class_values, sorted_names
 from tilth.data.frame_split import drawn_for_validation
+from tilth.data.read_ahead import read_ahead
 from tilth.data.row_bar import row_bar
 from tilth.data.table_files import Piece, TableFiles
 from tilth.data.tokenise import Tokeniser
@@ -94,7 +95,7 @@ def fit_stream(
         for piece in files.pieces:
             first_row = sum(piece_rows)
             read = 0
-            for table, rows, rows_read in usable_tables(files, piece, first_row):
+            for table, rows, rows_read in read_ahead(usable_tables(files, piece, first_row)):
                 all_counts.update(_label_counts(table, columns))
                 if part is not None:
                     table = table.filter(pa.array(part.mask(rows)))

@@ -100,7 +100,7 @@ def _in_words(data: bytes, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
     """bool [bytes]: which bytes belong to a word, the apostrophes inside words among them."""
     raw = np.frombuffer(data, dtype=np.uint8)
     if data.isascii():
-        word = _word_characters()[:256][raw]
+        word = _ASCII_WORD[raw]
     else:
         points, sizes = _code_points(data)
         word = np.repeat(_word_characters()[points], sizes)
@@ -114,14 +114,22 @@ def _in_words(data: bytes, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
     return word
 
 
-@cache
-def _word_characters() -> NDArray[np.bool_]:
-    """bool [code points]: letters, marks, numbers and the underscore."""
-    categories = (unicodedata.category(chr(point))[0] for point in range(sys.maxunicode + 1))
-    table = np.fromiter((name in "LMN" for name in categories), bool, sys.maxunicode + 1)
+def _word_table(size: int) -> NDArray[np.bool_]:
+    """bool [size]: which of the first code points are letters, marks, numbers or the underscore."""
+    categories = (unicodedata.category(chr(point))[0] for point in range(size))
+    table = np.fromiter((name in "LMN" for name in categories), bool, size)
     table[ord("_")] = True
     table.setflags(write=False)
     return table
+
+
+_ASCII_WORD = _word_table(128)
+
+
+@cache
+def _word_characters() -> NDArray[np.bool_]:
+    """The table of all code points: half a second, for texts that need it."""
+    return _word_table(sys.maxunicode + 1)
 
 
 def _code_points(data: bytes) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
