@@ -299,7 +299,9 @@ def test_keras_learns_from_it() -> None:
             keras.layers.Dense(2, activation="softmax"),
         ]
     )
-    model.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     history = model.fit(dataset, epochs=15, verbose=0)
     assert history.history["accuracy"][-1] == 1.0
     specs = open_wide().tensorflow(pad=6).element_spec

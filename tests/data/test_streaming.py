@@ -131,6 +131,19 @@ def test_workers_of_a_data_loader_give_each_row_once(
     assert orders[0] != orders[1]
 
 
+@pytest.mark.slow
+def test_workers_that_start_from_nothing_read_too(folder: Path) -> None:
+    """As on macOS and Windows, where a worker gets a pickled copy and no torch is loaded yet."""
+    for opened_files in (
+        from_parquet(folder / "whole.parquet", progress=False),
+        from_frame(frame()),
+    ):
+        loader = DataLoader(
+            opened_files.torch(), batch_size=None, num_workers=2, multiprocessing_context="spawn"
+        )
+        assert sorted(rows_of(loader)) == list(range(ROWS))
+
+
 def test_a_split_fits_on_the_training_rows(opener: Any, folder: Path) -> None:
     train, check = opener(folder, **COLUMNS).split(0.3, seed=2)
     parts = [rows_of(part.batches()) for part in (train, check)]

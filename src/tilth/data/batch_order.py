@@ -15,7 +15,7 @@ from tilth.seeding import generator
 __all__ = ["WINDOW_BATCHES", "bucketed", "epoch_rows"]
 
 WINDOW_BATCHES = 64
-"""Batches sorted together: at 64 a few per cent of the tokens are padding for texts of natural lengths."""
+"""Batches sorted together; at 64 a few per cent of the tokens of natural texts are padding."""
 
 
 def epoch_rows(

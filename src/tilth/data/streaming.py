@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +62,7 @@ def from_parquet(
         EmptyDatasetError: no such file.
         DataError: a file cannot be read or lacks a column; later, values that cannot be used.
     """
-    return _opened("parquet", CsvDialect(), **locals())
+    return _opened("parquet", CsvDialect(), locals())
 
 
 def from_csv(
@@ -99,9 +99,7 @@ def from_csv(
         delimiter, encoding: how the files are written.
         paths ... progress: as in `from_parquet`.
     """
-    arguments = locals()
-    dialect = CsvDialect(delimiter=arguments.pop("delimiter"), encoding=arguments.pop("encoding"))
-    return _opened("csv", dialect, **arguments)
+    return _opened("csv", CsvDialect(delimiter=delimiter, encoding=encoding), locals())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -280,32 +278,26 @@ class StreamDataset:
 
 
 def _opened(
-    kind: Literal["parquet", "csv"],
-    dialect: CsvDialect,
-    *,
-    paths: str | Path | Sequence[str | Path],
-    class_names: Sequence[str] | None,
-    label_mode: LabelMode,
-    vocabulary: Vocabulary | None,
-    tokeniser: Tokeniser,
-    max_tokens: int | None,
-    min_count: int,
-    max_length: int | None,
-    storage_options: Mapping[str, Any] | None,
-    progress: bool,
-    numeric: Sequence[str],
-    categorical: Sequence[str],
-    **columns: Any,
+    kind: Literal["parquet", "csv"], dialect: CsvDialect, arguments: Mapping[str, Any]
 ) -> StreamDataset:
-    settings = ColumnSettings(numeric=tuple(numeric), categorical=tuple(categorical), **columns)
-    files = TableFiles.open(paths, kind, settings, storage_options=storage_options, dialect=dialect)
+    """Sort the arguments of an opener, which are named as the fields that they fill."""
+    columns, texts = (
+        {one.name: arguments[one.name] for one in fields(settings) if one.name in arguments}
+        for settings in (ColumnSettings, TextSettings)
+    )
+    columns |= {name: tuple(columns[name]) for name in ("numeric", "categorical")}
+    names = arguments["class_names"]
     return StreamDataset(
-        files=files,
-        text_settings=TextSettings(
-            tokeniser=tokeniser, max_tokens=max_tokens, min_count=min_count, max_length=max_length
+        files=TableFiles.open(
+            arguments["paths"],
+            kind,
+            ColumnSettings(**columns),
+            storage_options=arguments["storage_options"],
+            dialect=dialect,
         ),
-        label_mode=label_mode,
-        given_class_names=None if class_names is None else tuple(map(str, class_names)),
-        given_vocabulary=vocabulary,
-        progress=progress,
+        text_settings=TextSettings(**texts),
+        label_mode=arguments["label_mode"],
+        given_class_names=None if names is None else tuple(map(str, names)),
+        given_vocabulary=arguments["vocabulary"],
+        progress=arguments["progress"],
     )
