@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,12 @@ from numpy.typing import NDArray
 from tilth.data.dataset import MediaColumns
 from tilth.data.formats._columns import media_columns
 from tilth.data.formats._labelme_groups import join_parts
-from tilth.data.formats._labelme_records import File, Shape, decode_file
+from tilth.data.formats._labelme_records import (
+    File,
+    Shape,
+    decode_file,
+    decode_points,
+)
 from tilth.data.formats._labelme_shapes import ShapeColumns, read_shapes
 from tilth.data.formats._media_names import is_url
 from tilth.data.formats._xml_files import read_whole
@@ -77,19 +83,15 @@ def read_folder(
     blocks: list[dict[str, Any]] = []
     grouped = 0
     for start in range(0, len(files), _BLOCK):
-        numbers, block = _decoded(folder.resolve(), files[start : start + _BLOCK], report)
-        media = np.array(
-            [
-                pictures.row(files[start + at], file)
-                for at, file in zip(numbers, block, strict=True)
-            ],
-            np.int64,
-        )
-        rows = np.array(numbers, np.int64) + start
-        sizes = np.array([pictures.sizes[row] for row in media.tolist()], np.int64).reshape(-1, 2)
-        blocks.append(_shape_block(block, rows, media, files, sizes, codes, report, join))
-        blocks.append(_flag_block(block, rows, media, codes))
-        grouped += sum(shape.group_id is not None for file in block for shape in file.shapes)
+        block = _decoded(folder.resolve(), files, range(start, len(files))[:_BLOCK], report)
+        media = [
+            pictures.row(files[at], file) for at, file in zip(block.rows, block.files, strict=True)
+        ]
+        sizes = np.array([pictures.sizes[row] for row in media], np.int64).reshape(-1, 2)
+        media_index = np.array(media, np.int64)
+        blocks.append(_shape_block(block, media_index, files, sizes, codes, report, join))
+        blocks.append(_flag_block(block, media_index, codes))
+        grouped += sum(shape.group_id is not None for shape in block.shapes)
     if grouped and not join:
         report.notes.append(
             f"group_id of {grouped} shapes: kept as an attribute, the shapes apart "
@@ -98,20 +100,54 @@ def read_folder(
     return Found(media=pictures.media(), names=list(codes), files=files, **_joined(blocks))
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Some files.
+
+    Attributes:
+        rows: of the files among all.
+        shapes: of all files, one after the other.
+        points, counts: float64 [p, 2] of all shapes, and how many each has, int64 [m].
+    """
+
+    rows: list[int]
+    files: list[File]
+    points: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    @cached_property
+    def shapes(self) -> list[Shape]:
+        return list(chain.from_iterable(file.shapes for file in self.files))
+
+
 def _decoded(
-    folder: Path, files: Sequence[str], report: LabelReport
-) -> tuple[list[int], list[File]]:
-    """The files that are LabelMe's, and their rows among ``files``."""
-    prefix, numbers, found = f"{folder.as_posix().rstrip('/')}/", [], []
-    for at, name in enumerate(files):
+    folder: Path, names: Sequence[str], rows: Sequence[int], report: LabelReport
+) -> _Block:
+    """Those of the files that are LabelMe's."""
+    prefix = f"{folder.as_posix().rstrip('/')}/"
+    found: dict[int, File] = {}
+    for row in rows:
         try:
-            found.append(decode_file(read_whole(prefix + name)))
-            numbers.append(at)
+            found[row] = decode_file(read_whole(prefix + names[row]))
         except (LabelError, ValueError, RecursionError) as error:
-            text = error.got if isinstance(error, LabelError) and error.got else str(error)
-            place = f"{name}: {' '.join(text.split())[:200]}"
-            report.add("file that is not LabelMe's JSON", "left out", [place])
-    return numbers, found
+            _report_file(names[row], error, report)
+    try:
+        points = decode_points(found.values())
+    except ValueError:
+        for row, file in list(found.items()):
+            try:
+                decode_points([file])
+            except ValueError as error:
+                _report_file(names[row], error, report)
+                del found[row]
+        points = decode_points(found.values())
+    return _Block(list(found), list(found.values()), *points)
+
+
+def _report_file(name: str, error: Exception, report: LabelReport) -> None:
+    text = error.got if isinstance(error, LabelError) and error.got else str(error)
+    place = f"{name}: {' '.join(text.split())[:200]}"
+    report.add("file that is not LabelMe's JSON", "left out", [place])
 
 
 class _Pictures:
@@ -119,6 +155,7 @@ class _Pictures:
 
     def __init__(self, folder: str, root: str, report: LabelReport) -> None:
         self._bases = list(dict.fromkeys([folder.rstrip("/"), root.rstrip("/")]))
+        self._ways: dict[tuple[str, str], str | None] = {}
         self._inside = f"{root.rstrip('/')}/"
         self._report = report
         self._row_of: dict[str, int] = {}
@@ -159,12 +196,11 @@ class _Pictures:
         path = image_path
         if "\\" in path and "/" not in path:  # written on Windows
             path = path.replace("\\", "/")
-        if not ("\0" in path or "\\" in path or path[1:2] == ":"):
-            for base in self._bases:
-                found = path if path.startswith("/") else f"{base}/{inner}/{path}"
-                found = posixpath.normpath(found)
-                if found.startswith(self._inside):
-                    return found
+        way, _, picture = path.rpartition("/")
+        suspicious = "\0" in path or "\\" in path or path[1:2] == ":" or picture in ("", ".", "..")
+        place = None if suspicious else self._place(inner, f"{way}/" if path[0] == "/" else way)
+        if place is not None:
+            return f"{place}{picture}"
         raise PathEscapeError(
             "an imagePath that leaves the folder of the pictures",
             where=name,
@@ -172,6 +208,16 @@ class _Pictures:
             got=repr(image_path),
             fix="correct the label file, or name the folder that holds all pictures with --images",
         )
+
+    def _place(self, inner: str, way: str) -> str | None:
+        """The folder, with a slash, that a way leads to from the label file's; None if outside."""
+        if (inner, way) not in self._ways:
+            ways = [posixpath.normpath(f"{base}/{inner}/{way}") for base in self._bases]
+            ways = [posixpath.normpath(way)] if way.startswith("/") else ways
+            found = (f"{folder.rstrip('/')}/" for folder in ways)
+            inside = (folder for folder in found if folder.startswith(self._inside))
+            self._ways[inner, way] = next(inside, None)
+        return self._ways[inner, way]
 
 
 def _media_attributes(file: File) -> bytes | None:
@@ -184,8 +230,7 @@ def _media_attributes(file: File) -> bytes | None:
 
 
 def _shape_block(
-    block: list[File],
-    rows: NDArray[np.int64],
+    block: _Block,
     media: NDArray[np.int64],
     files: Sequence[str],
     sizes: NDArray[np.int64],
@@ -193,19 +238,19 @@ def _shape_block(
     report: LabelReport,
     join: bool,
 ) -> dict[str, Any]:
-    shapes = list(chain.from_iterable(file.shapes for file in block))
-    counts = np.fromiter((len(file.shapes) for file in block), np.int64, len(block))
-    owner = np.repeat(np.arange(len(block)), counts)
-    number = np.arange(len(shapes)) - (np.cumsum(counts) - counts)[owner]
-    file, media_index = rows[owner], media[owner]
+    shapes = block.shapes
+    num_shapes = np.array([len(file.shapes) for file in block.files], np.int64)
+    owner = np.repeat(np.arange(len(block.files)), num_shapes)
+    number = np.arange(len(shapes)) - (np.cumsum(num_shapes) - num_shapes)[owner]
+    file, media_index = np.array(block.rows, np.int64)[owner], media[owner]
 
     def place(row: int) -> str:
         return f"{files[file[row]]}: shapes[{number[row]}]"
 
-    columns = read_shapes(shapes, sizes[owner], report, place)
+    columns = read_shapes(shapes, block.points, block.counts, sizes[owner], report, place)
     gone = _join(shapes, file, columns, sizes[owner], join)
     keep = np.flatnonzero((columns.geometry >= 0) & ~gone)
-    kept = [shapes[row] for row in keep.tolist()]
+    kept = shapes if len(keep) == len(shapes) else [shapes[row] for row in keep.tolist()]
     return {
         "media_index": media_index[keep],
         "code": _codes([shape.label for shape in kept], codes),
@@ -214,9 +259,11 @@ def _shape_block(
         "geometry": columns.geometry[keep],
         "boxes": columns.boxes[keep],
         "area": columns.area[keep],
-        "score": np.array([_score(shape.score) for shape in kept], np.float64),
-        "segmentation": RaggedBytes.of(columns.segmentation).take(keep),
-        "attributes": RaggedBytes.of([_attributes(shape, join) for shape in kept]),
+        "score": _scores([shape.score for shape in kept]),
+        "segmentation": _texts([columns.segmentation[row] for row in keep.tolist()]),
+        "attributes": _texts(
+            [_attributes(shape, join) if _says_more(shape) else None for shape in kept]
+        ),
     }
 
 
@@ -239,44 +286,38 @@ def _join(
     return join_parts(columns, keys, sizes)
 
 
-def _attributes(shape: Shape, join: bool) -> bytes | None:
+def _says_more(shape: Shape) -> Any:
     said = shape.flags or shape.attributes or shape.extra or shape.description
-    if not said and shape.group_id is None:
-        return None
+    return said or shape.group_id is not None
+
+
+def _attributes(shape: Shape, join: bool) -> bytes | None:
     found = shape.all_attributes()
     if join or (shape.part_of is not None and shape.part_of == shape.group_id):
         found.pop("group_id", None)  # it has done what it was for
     return msgspec.json.encode(found) if found else None
 
 
-def _flag_block(
-    block: list[File],
-    rows: NDArray[np.int64],
-    media: NDArray[np.int64],
-    codes: dict[str, int],
-) -> dict[str, Any]:
+def _flag_block(block: _Block, media: NDArray[np.int64], codes: dict[str, int]) -> dict[str, Any]:
     """Flags that are set, as labels of the whole picture."""
     found = [
         (at, name, score, attributes)
-        for at, file in enumerate(block)
+        for at, file in enumerate(block.files)
         if file.flags
         for name, score, attributes in _flags(file)
     ]
     owner = np.array([row[0] for row in found], np.int64)
-    nothing: list[bytes | None] = [None] * len(found)
     return {
         "media_index": media[owner],
         "code": _codes([row[1] for row in found], codes),
-        "file": rows[owner],
+        "file": np.array(block.rows, np.int64)[owner],
         "number": np.full(len(found), _A_FLAG),
         "geometry": np.full(len(found), Geometry.LABEL, np.int64),
         "boxes": np.zeros((len(found), 4)),
         "area": np.full(len(found), np.nan),
-        "score": np.array([_score(row[2]) for row in found], np.float64),
-        "segmentation": RaggedBytes.of(nothing),
-        "attributes": RaggedBytes.of(
-            [msgspec.json.encode(row[3]) if row[3] else None for row in found]
-        ),
+        "score": _scores([row[2] for row in found]),
+        "segmentation": RaggedBytes.empty(len(found)),
+        "attributes": _texts([msgspec.json.encode(row[3]) if row[3] else None for row in found]),
     }
 
 
@@ -299,8 +340,14 @@ def _codes(labels: Sequence[str], codes: dict[str, int]) -> NDArray[np.int64]:
     )
 
 
-def _score(score: float | None) -> float:
-    return np.nan if score is None else score
+def _scores(scores: list[float | None]) -> NDArray[np.float64]:
+    if scores.count(None) == len(scores):
+        return np.full(len(scores), np.nan)
+    return np.array([np.nan if score is None else score for score in scores], np.float64)
+
+
+def _texts(texts: list[bytes | None]) -> RaggedBytes:
+    return RaggedBytes.of(texts) if any(texts) else RaggedBytes.empty(len(texts))
 
 
 def _joined(blocks: list[dict[str, Any]]) -> dict[str, Any]:

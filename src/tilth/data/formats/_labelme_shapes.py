@@ -16,7 +16,6 @@ import binascii
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import msgspec
 import numpy as np
@@ -56,6 +55,8 @@ class ShapeColumns:
 
 def read_shapes(
     shapes: Sequence[Shape],
+    points: NDArray[np.float64],
+    counts: NDArray[np.int64],
     sizes: NDArray[np.int64],
     report: LabelReport,
     place: Callable[[int], str],
@@ -63,12 +64,10 @@ def read_shapes(
     """All shapes of some files.
 
     Args:
+        points, counts: float64 [p, 2] of all shapes, and how many each has, int64 [m].
         sizes: int64 [m, 2], height and width of each one's picture, 0 where they are not known.
         report: takes the shapes that have no area or are not what their type says.
     """
-    counts = np.fromiter((len(shape.points) for shape in shapes), np.int64, len(shapes))
-    flat = chain.from_iterable(chain.from_iterable(shape.points for shape in shapes))
-    points = np.fromiter(flat, np.float64, 2 * int(counts.sum())).reshape(-1, 2)
     columns = ShapeColumns(
         geometry=np.full(len(shapes), Geometry.BOX, np.int64),
         boxes=_around(points, counts),
@@ -76,10 +75,12 @@ def read_shapes(
         segmentation=[None] * len(shapes),
     )
     areas = _polygon_areas(points, counts)
+    ends = np.cumsum(counts)
     rectangle = np.fromiter((s.shape_type == "rectangle" for s in shapes), np.bool_, len(shapes))
     for row in np.flatnonzero(~rectangle | (counts != 2)).tolist():
         try:
-            _read_shape(shapes[row], row, columns, areas, sizes)
+            own = points[ends[row] - counts[row] : ends[row]]
+            _read_shape(shapes[row], own, row, columns, areas, sizes)
         except TilthError as error:
             columns.geometry[row] = _UNUSABLE
             report.add(error.message, "left out", [place(row)])
@@ -88,22 +89,23 @@ def read_shapes(
 
 def _read_shape(
     shape: Shape,
+    points: NDArray[np.float64],
     row: int,
     columns: ShapeColumns,
     areas: NDArray[np.float64],
     sizes: NDArray[np.int64],
 ) -> None:
-    match shape.shape_type, len(shape.points):
-        case "rectangle", 4 if _is_upright(shape):
+    match shape.shape_type, len(points):
+        case "rectangle", 4 if _is_upright(points):
             return
         case "polygon" | "rectangle" | "oriented_rectangle", count if count >= _FEWEST_CORNERS:
             columns.geometry[row] = Geometry.POLYGON
             columns.area[row] = areas[row]
-            columns.segmentation[row] = msgspec.json.encode([[*chain.from_iterable(shape.points)]])
+            columns.segmentation[row] = msgspec.json.encode([points.ravel().tolist()])
         case "circle", 2:
-            _circle(shape, row, columns)
+            _circle(points, row, columns)
         case "mask", 2:
-            runs = _mask_runs(shape, sizes[row])
+            runs = _mask_runs(shape, points, sizes[row])
             height, width = sizes[row].tolist()
             columns.geometry[row] = Geometry.RLE
             mask_columns(columns, row, runs, height, width)
@@ -147,13 +149,13 @@ def _polygon_areas(points: NDArray[np.float64], counts: NDArray[np.int64]) -> ND
     return areas
 
 
-def _is_upright(shape: Shape) -> bool:
+def _is_upright(points: NDArray[np.float64]) -> bool:
     """Whether four corners are those of a box."""
-    return len({x for x, _ in shape.points}) == 2 and len({y for _, y in shape.points}) == 2
+    return all(len(set(values)) == 2 for values in points.T.tolist())
 
 
-def _circle(shape: Shape, row: int, columns: ShapeColumns) -> None:
-    (x, y), (edge_x, edge_y) = shape.points
+def _circle(points: NDArray[np.float64], row: int, columns: ShapeColumns) -> None:
+    (x, y), (edge_x, edge_y) = points.tolist()
     radius = math.hypot(edge_x - x, edge_y - y)
     if not 0 < radius < 2**31:
         raise DataError("circle without a radius, or beyond all pictures")
@@ -164,11 +166,11 @@ def _circle(shape: Shape, row: int, columns: ShapeColumns) -> None:
     columns.segmentation[row] = msgspec.json.encode([corners.ravel().tolist()])
 
 
-def _mask_runs(shape: Shape, size: NDArray[np.int64]) -> Runs:
+def _mask_runs(shape: Shape, points: NDArray[np.float64], size: NDArray[np.int64]) -> Runs:
     height, width = size.tolist()
     if not (height and width):
         raise DataError("mask in a picture of unknown size")
-    (x0, y0), (x1, y1) = shape.points
+    (x0, y0), (x1, y1) = points.tolist()
     if not (0 <= x0 <= x1 < width and 0 <= y0 <= y1 < height):
         raise DataError("mask that reaches outside its picture")
     left, top, right, bottom = int(x0), int(y0), int(x1), int(y1)  # as LabelMe does
