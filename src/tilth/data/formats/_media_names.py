@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from tilth.errors import DataError, PathEscapeError
@@ -98,7 +98,7 @@ def label_stems(names: Sequence[str]) -> list[str]:
     Raises:
         DataError: two pictures that would share one label file.
     """
-    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    stems = [os.path.splitext(name)[0] for name in names]
     if len(set(stems)) < len(stems):
         seen: dict[str, str] = {}
         for stem, name in zip(stems, names, strict=True):
