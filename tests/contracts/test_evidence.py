@@ -29,6 +29,14 @@ ISSUE_CLAIMS = {
     "penn_map50_raw",
     "penn_map50_random",
     "penn_map50_rebalanced",
+    "format_import_vs_fastest_peer",
+    "format_export_vs_fastest_peer",
+    "format_peak_gb",
+    "frame_rows_vs_hf_datasets",
+    "frame_rows_vs_tf_data",
+    "elman_time_vs_torch",
+    "lstm_time_vs_torch",
+    "text_frame_seconds",
 }
 
 

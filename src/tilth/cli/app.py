@@ -38,7 +38,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "rebalance": ("tilth.cli.rebalance", "Plan and make pictures for the clusters that lack them."),
     "remove": ("tilth.cli.remove", "Take pictures out of the catalogue."),
     "version": ("tilth.cli.version", "Create, list and show immutable dataset versions."),
-    "export": ("tilth.cli.export", "Write the labels to a file in a known format."),
+    "export": ("tilth.cli.export", "Write the labels to a file or folder in a known format."),
     "train": ("tilth.cli.train", "Train a detector, or run the whole experiment."),
     "train classify": ("tilth.cli.train_classify", "Train a classifier of texts or pictures."),
     "classify": ("tilth.cli.classify", "Name the class of new texts or pictures."),

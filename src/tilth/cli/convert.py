@@ -55,9 +55,9 @@ def command(
     ] = "error",
     quiet: QuietOption = False,
 ) -> Outcome:
-    """Turn labels from one format into another; no project is needed.
+    """Turn labels from one format into another.
 
-    What the target cannot hold is said before it is written: a polygon that becomes a box, a score
+    No project is needed. What the target cannot hold is said before it is written: a polygon that becomes a box, a score
     or a crowd flag that is lost. With --strict nothing is written then.
 
     \b
