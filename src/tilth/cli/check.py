@@ -45,9 +45,9 @@ def command(
 ) -> Outcome:
     """List every problem of labels and their pictures.
 
-    No project is needed. One line a problem: severity, place (file and line, or picture), what is wrong. The
-    exit code is 0 where all is well and 3 where --fail-on says so, so that it can guard a
-    repository.
+    No project is needed. One line a problem: severity, place (file and line, or picture), what is
+    wrong. The exit code is 0 where all is well and 3 where --fail-on says so, so that it can guard
+    a repository.
 
     \b
     Example:

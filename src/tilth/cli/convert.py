@@ -57,8 +57,8 @@ def command(
 ) -> Outcome:
     """Turn labels from one format into another.
 
-    No project is needed. What the target cannot hold is said before it is written: a polygon that becomes a box, a score
-    or a crowd flag that is lost. With --strict nothing is written then.
+    No project is needed. What the target cannot hold is said before it is written: a polygon that
+    becomes a box, a score or a crowd flag that is lost. With --strict nothing is written then.
 
     \b
     Example:
