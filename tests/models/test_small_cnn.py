@@ -29,3 +29,19 @@ def test_any_size_of_picture(side, stem):
     assert scores.shape == (2, 5)
     scores.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_the_shortcut_is_a_strided_pointwise_convolution():
+    """At few channels, channels last and an odd batch: there torch's own kernel is not safe."""
+    block = ResidualBlock(4, 8, 2).to(memory_format=torch.channels_last)
+    images = torch.randn(7, 4, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
+    for _ in range(20):
+        block(images).sum().backward()
+    convolution = block.shortcut[0]
+    with torch.no_grad():
+        seen = convolution(images[:, :, ::2, ::2])
+        strided = torch.nn.functional.conv2d(
+            images.detach().contiguous(), convolution.weight.contiguous(), stride=2
+        )
+    torch.testing.assert_close(seen, strided)
+    assert torch.isfinite(convolution.weight.grad).all()
