@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from tilth.data.dataset import Dataset
-from tilth.data.images import content_hash, decode_image, read_bytes, read_size
+from tilth.data.images import PICTURE_SUFFIXES, content_hash, decode_image, read_bytes, read_size
 from tilth.data.media_source import is_plain
 from tilth.data.problems import LabelReport
 from tilth.data.records import Geometry
@@ -26,7 +26,7 @@ from tilth.errors import MediaError
 
 __all__ = ["Finding", "Severity", "check_dataset", "reader_findings"]
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+_SUFFIXES = PICTURE_SUFFIXES | {".gif"}
 _READERS = 8
 _BLOCK = 512  # pictures that are in hand at once
 
@@ -199,7 +199,7 @@ def _orphans(dataset: Dataset, media_root: Path | None) -> Iterator[Finding]:
         below.sort()
         for name in sorted(names):
             path = f"{parent}/{name}"
-            if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and path not in known:
+            if os.path.splitext(name)[1].lower() in _SUFFIXES and path not in known:
                 yield Finding(
                     severity=Severity.WARNING, kind="picture that no label file names", place=path
                 )

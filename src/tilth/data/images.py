@@ -24,6 +24,7 @@ from tilth.errors import MediaError
 
 __all__ = [
     "MAX_PIXELS",
+    "PICTURE_SUFFIXES",
     "content_hash",
     "decode_image",
     "expect_size",
@@ -32,6 +33,9 @@ __all__ = [
     "read_size",
     "write_jpeg",
 ]
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+"""Of the files in a folder that are taken for pictures."""
 
 MAX_PIXELS = 500_000_000
 """Larger pictures are refused before they are decoded: 1.5 GB of RGB is a decompression bomb."""

@@ -28,8 +28,8 @@ from tilth.ops.anchor_grid import decode_map
 
 __all__ = ["Darknet", "read_cfg"]
 
-ACTIVATIONS: dict[str, type[nn.Module] | None] = {
-    "linear": None,
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "linear": nn.Identity,
     "leaky": nn.LeakyReLU,
     "mish": nn.Mish,
     "relu": nn.ReLU,
@@ -93,7 +93,7 @@ class Convolution(nn.Module):
         features = self.conv(features)
         if self.norm is not None:
             features = self.norm(features)
-        return features if self.activation is None else self.activation(features)
+        return self.activation(features)
 
 
 class MaxPool(nn.Module):
@@ -261,7 +261,7 @@ class Route(nn.Module):
 class Shortcut(nn.Module):
     """Shortcut: the sum of layers; where one has more channels, the others end earlier."""
 
-    def __init__(self, activation: nn.Module | None) -> None:
+    def __init__(self, activation: nn.Module) -> None:
         super().__init__()
         self.activation = activation
 
@@ -273,19 +273,18 @@ class Shortcut(nn.Module):
                 total = total + other[:, :channels]
             else:
                 total = torch.cat([total[:, :channels] + other, total[:, channels:]], dim=1)
-        return total if self.activation is None else self.activation(total)
+        return self.activation(total)
 
 
 class _Multiply(nn.Module):
     """Squeeze and excitation, spatial attention: one layer's values as factors of another's."""
 
-    def __init__(self, activation: nn.Module | None) -> None:
+    def __init__(self, activation: nn.Module) -> None:
         super().__init__()
         self.activation = activation
 
     def forward(self, factors: Tensor, features: Tensor) -> Tensor:
-        product = features * factors
-        return product if self.activation is None else self.activation(product)
+        return self.activation(features * factors)
 
 
 class _Mean(nn.Module):
@@ -385,14 +384,12 @@ class _Builder:
             )
 
 
-def _activation(section: CfgSection) -> nn.Module | None:
+def _activation(section: CfgSection) -> nn.Module:
     default = "logistic" if section.kind == "convolutional" else "linear"  # as Darknet has it
     name = section.options.get("activation", default)
     if name not in ACTIVATIONS:
         raise section.unusable("activation", ", ".join(ACTIVATIONS))
     kind = ACTIVATIONS[name]
-    if kind is None:
-        return None
     return nn.LeakyReLU(LEAKY_SLOPE) if kind is nn.LeakyReLU else kind()
 
 

@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from tilth.data.directories import PictureDataset, from_directory
 from tilth.data.frame_dataset import FrameDataset
+from tilth.data.images import PICTURE_SUFFIXES
 from tilth.data.project import Project
 from tilth.errors import DataError, EmptyDatasetError
 from tilth.metrics.classification import ClassificationScores, classification_scores
 from tilth.recipes.classifier import Classifier, Labelled, load_classifier
 from tilth.recipes.classify import labelled_rows, train_classifier
 from tilth.recipes.classify_settings import ClassifySettings
-from tilth.recipes.picture_folder import PICTURE_SUFFIXES, PictureFolder
+from tilth.recipes.picture_folder import PictureFolder
 from tilth.recipes.run_names import existing_run, new_run
 from tilth.recipes.table_files import TABLE_SUFFIXES, read_table, with_predictions, write_table
 

@@ -14,7 +14,7 @@ from tilth.curate.box_clusters import cluster_labels
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
 from tilth.data.digest import dataset_digest
-from tilth.data.images import read_image, write_jpeg
+from tilth.data.images import PICTURE_SUFFIXES, read_image, write_jpeg
 from tilth.data.project import Project
 from tilth.data.records import Split
 from tilth.data.versions import Version
@@ -27,8 +27,6 @@ from tilth.recipes.run_names import existing_run, new_run
 from tilth.recipes.training_pictures import originals, training_pictures
 
 __all__ = ["evaluate", "predict", "train"]
-
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 def train(

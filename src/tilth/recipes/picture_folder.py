@@ -26,9 +26,8 @@ from tilth.data.images import read_image
 from tilth.recipes.classify_settings import PictureSettings
 from tilth.seeding import generator
 
-__all__ = ["PICTURE_SUFFIXES", "PictureBatches", "PictureFolder"]
+__all__ = ["PictureBatches", "PictureFolder"]
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 KEPT_BYTES = 2**30
 
 

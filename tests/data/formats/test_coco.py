@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from small_sets import small_dataset
 
-from tilth.data import atomic, formats
+from tilth.data import atomic
 from tilth.data.catalogue import Catalogue
 from tilth.data.dataset import Dataset
 from tilth.data.formats import _coco_records, coco
 from tilth.data.problems import LabelReport
 from tilth.data.records import Geometry, Source, Split
-from tilth.errors import EmptyDatasetError, LabelError, PathEscapeError, SettingsError, StorageError
+from tilth.errors import EmptyDatasetError, LabelError, PathEscapeError, StorageError
 
 CATEGORIES = [
     {"id": 18, "name": "dog", "supercategory": "animal"},
@@ -443,16 +443,3 @@ def assert_equal_columns(ours: Dataset, theirs: Dataset) -> None:
             np.testing.assert_array_equal(values, other, err_msg=name)
         else:
             assert list(values) == list(other), name
-
-
-def test_table_and_folder_agree() -> None:
-    folder = Path(formats.__file__).parent
-    files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
-    assert {module.rpartition(".")[2] for module in formats.FORMATS.values()} == files
-    for name in formats.FORMATS:
-        module = formats.load_format(name)
-        assert callable(module.read)
-        assert callable(module.write)
-        assert module.__doc__
-    with pytest.raises(SettingsError, match="unknown label format"):
-        formats.load_format("xml")

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tilth.data.formats._media_names import is_url
 from tilth.data.images import MAX_PIXELS, read_size
 from tilth.data.problems import LabelReport
+from tilth.data.storage import is_url
 from tilth.errors import MediaError
 
 __all__ = ["picture_sizes"]

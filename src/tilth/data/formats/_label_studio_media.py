@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from tilth.data.formats._media_names import is_url, media_uri
+from tilth.data.formats._media_names import media_uri
 from tilth.data.formats._pictures_by_stem import PICTURE_SUFFIXES
+from tilth.data.storage import is_url
 from tilth.data.video import VIDEO_SUFFIXES
 
 __all__ = ["local_url", "picture_key", "task_uri"]

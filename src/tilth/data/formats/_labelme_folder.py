@@ -24,11 +24,11 @@ from tilth.data.formats._labelme_records import (
     decode_points,
 )
 from tilth.data.formats._labelme_shapes import ShapeColumns, read_shapes
-from tilth.data.formats._media_names import is_url
 from tilth.data.formats._xml_files import read_whole
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
 from tilth.data.records import Geometry
+from tilth.data.storage import is_url
 from tilth.errors import LabelError, PathEscapeError
 
 __all__ = ["Found", "read_folder"]

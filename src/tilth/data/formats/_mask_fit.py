@@ -18,13 +18,13 @@ from tilth.data.dataset import AnnotationColumns, Dataset
 from tilth.data.formats._columns import report_rows
 from tilth.data.formats._fit import fit
 from tilth.data.formats._header_sizes import picture_sizes
-from tilth.data.formats._media_names import is_url
 from tilth.data.holds import Holds
 from tilth.data.label_maps import lay_over
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes, take_bytes
 from tilth.data.records import Geometry
 from tilth.data.runs import Runs, join, runs_from_json, runs_to_json
+from tilth.data.storage import is_url
 from tilth.errors import DataError
 
 __all__ = ["Order", "Shapes", "cut_overlaps", "fit_masks", "join_classes", "shapes_of"]

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tilth.data.storage import is_url
 from tilth.errors import DataError, PathEscapeError
 
-__all__ = ["is_url", "label_stems", "media_uri", "relative_names"]
-
-_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
-
-
-def is_url(name: str) -> bool:
-    """Whether a name has a scheme, as in ``s3://bucket/a.jpg``."""
-    return _URL.match(name) is not None
+__all__ = ["label_stems", "media_uri", "relative_names"]
 
 
 def media_uri(name: str, root: Path, where: str) -> str:

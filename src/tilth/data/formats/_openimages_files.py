@@ -17,6 +17,7 @@ from tilth.data.formats._class_list import class_list
 from tilth.data.formats._csv_lines import numbers, texts, write_rows
 from tilth.data.formats._csv_table import first_records, parse_csv, read_text
 from tilth.data.formats._media_names import media_uri
+from tilth.data.images import PICTURE_SUFFIXES
 from tilth.data.problems import LabelReport
 from tilth.data.records import Category, Split
 from tilth.errors import DataError, LabelError
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _SUBSETS = {"train": Split.TRAIN, "validation": Split.VAL, "val": Split.VAL, "test": Split.TEST}
-_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_SUFFIXES = PICTURE_SUFFIXES | {".gif"}
 _BOXABLE = ("oidv7-class-descriptions-boxable.csv", "class-descriptions-boxable.csv")
 _LARGEST_SIDE = 2**31 - 1
 
@@ -148,7 +149,7 @@ def _picture_files(root: Path) -> dict[str, str]:
         folders.sort()
         for file in sorted(files):
             stem, suffix = os.path.splitext(file)
-            if suffix.lower() in _PICTURE_SUFFIXES:
+            if suffix.lower() in _SUFFIXES:
                 name = PurePosixPath(folder, file).relative_to(root.as_posix())
                 found.setdefault(name.with_suffix("").as_posix(), name.as_posix())
                 found.setdefault(stem, name.as_posix())

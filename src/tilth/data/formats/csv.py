@@ -44,11 +44,12 @@ from tilth.data.formats._csv_table import (
     sniff,
 )
 from tilth.data.formats._fit import fit
-from tilth.data.formats._media_names import is_url, relative_names
+from tilth.data.formats._media_names import relative_names
 from tilth.data.formats._whole_pixels import whole_pixels
 from tilth.data.holds import STANDARD_ATTRIBUTES, Holds
 from tilth.data.problems import LabelReport
 from tilth.data.records import Geometry, Split
+from tilth.data.storage import is_url
 from tilth.errors import DataError, LabelError
 
 __all__ = ["HOLDS", "TARGET", "ReadOptions", "WriteOptions", "adapt", "read", "recognises", "write"]

@@ -32,11 +32,12 @@ from tilth.data.formats._class_list import class_list, classes_text, matched_cla
 from tilth.data.formats._columns import annotation_columns, media_columns, report_rows
 from tilth.data.formats._fit import fit
 from tilth.data.formats._header_sizes import picture_sizes
-from tilth.data.formats._media_names import is_url, relative_names
+from tilth.data.formats._media_names import relative_names
 from tilth.data.formats._percent import decoded, encoded
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
 from tilth.data.records import Split
+from tilth.data.storage import is_url
 from tilth.errors import EmptyDatasetError, LabelError, StorageError
 
 __all__ = ["HOLDS", "TARGET", "ReadOptions", "WriteOptions", "adapt", "read", "recognises", "write"]

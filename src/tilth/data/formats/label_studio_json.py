@@ -37,10 +37,11 @@ from tilth.data.formats._label_studio_media import local_url
 from tilth.data.formats._label_studio_records import read_tasks
 from tilth.data.formats._label_studio_tasks import Choice, Gathered
 from tilth.data.formats._label_studio_text import task_texts
-from tilth.data.formats._media_names import is_url, relative_names
+from tilth.data.formats._media_names import relative_names
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
 from tilth.data.records import Geometry
+from tilth.data.storage import is_url
 from tilth.errors import EmptyDatasetError, LabelError
 
 __all__ = ["HOLDS", "TARGET", "ReadOptions", "WriteOptions", "adapt", "read", "recognises", "write"]

@@ -36,12 +36,13 @@ from tilth.data.formats._columns import annotation_columns, report_rows
 from tilth.data.formats._fit import fit
 from tilth.data.formats._labelme_folder import read_folder
 from tilth.data.formats._labelme_text import file_texts, write_files
-from tilth.data.formats._media_names import is_url, label_stems, relative_names
+from tilth.data.formats._media_names import label_stems, relative_names
 from tilth.data.formats._text_files import files_below
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
 from tilth.data.records import Geometry
 from tilth.data.runs import runs_from_json
+from tilth.data.storage import is_url
 from tilth.errors import EmptyDatasetError
 
 __all__ = ["HOLDS", "TARGET", "ReadOptions", "WriteOptions", "adapt", "read", "recognises", "write"]

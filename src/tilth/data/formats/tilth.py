@@ -28,7 +28,7 @@ import numpy as np
 
 from tilth.data.atomic import atomic_folder
 from tilth.data.dataset import Dataset
-from tilth.data.formats._media_names import is_url, media_uri, relative_names
+from tilth.data.formats._media_names import media_uri, relative_names
 from tilth.data.formats._tilth_columns import (
     CODES,
     Columns,
@@ -43,6 +43,7 @@ from tilth.data.formats._tilth_parquet import read_parquet, write_parquet
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
 from tilth.data.records import Category
+from tilth.data.storage import is_url
 from tilth.errors import DataError, EmptyDatasetError, LabelError, PathEscapeError
 
 __all__ = ["HOLDS", "TARGET", "ReadOptions", "WriteOptions", "adapt", "read", "recognises", "write"]

@@ -32,12 +32,13 @@ from tilth.data.formats._columns import annotation_columns, media_columns, repor
 from tilth.data.formats._csv_table import read_text
 from tilth.data.formats._fit import fit
 from tilth.data.formats._header_sizes import picture_sizes
-from tilth.data.formats._media_names import is_url, media_uri, relative_names
+from tilth.data.formats._media_names import media_uri, relative_names
 from tilth.data.formats._percent import ESCAPE, decoded, encoded
 from tilth.data.formats._whole_pixels import whole_pixels
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
 from tilth.data.records import Category
+from tilth.data.storage import is_url
 from tilth.errors import DataError, EmptyDatasetError, LabelError
 
 __all__ = ["HOLDS", "TARGET", "ReadOptions", "WriteOptions", "adapt", "read", "recognises", "write"]
