@@ -8,7 +8,8 @@ from torch import nn
 
 from tilth.errors import SettingsError
 from tilth.models.cspdarknet import CspDarknet53, CspStage, TinyBackbone
-from tilth.models.yolov4 import ANCHORS, SpatialPyramidPooling, YoloV4, detect
+from tilth.models.detection_network import detect
+from tilth.models.yolov4 import ANCHORS, SpatialPyramidPooling, YoloV4
 from tilth.ops.anchor_grid import decode_map
 
 # File sizes of yolov4.weights and yolov4-tiny.weights: a header of 20 bytes, then float32.

@@ -9,7 +9,8 @@ from tilth.data.detections import Detections
 from tilth.data.records import Category, Geometry
 from tilth.losses.detection import DetectionLoss
 from tilth.metrics.average_precision import average_precision
-from tilth.models.yolov4 import YoloV4, detect
+from tilth.models.detection_network import detect
+from tilth.models.yolov4 import YoloV4
 
 SIDE = 128
 PICTURES = 8

@@ -156,14 +156,16 @@ class Darknet(nn.Module):
         batch_norm_eps: added to the variance: 1e-5 in Darknet, 1e-6 in OpenCV's reader.
 
     Attributes:
-        strides, anchors, grid_scales: one entry a head, in the order of the heads in the file;
-            anchors are pixels of the network's input.
+        strides, anchors, grid_scales, is_activated: one entry a head, in the order of the heads in
+            the file; anchors are pixels of the network's input.
         num_classes: of the first head; all heads must agree.
         size: height and width of the input that the file names.
 
     Raises:
         SettingsError: a layer that cannot be built, with its line in the file.
     """
+
+    suppresses = True
 
     def __init__(self, cfg: DarknetCfg, *, batch_norm_eps: float = 1e-5) -> None:
         super().__init__()
@@ -238,6 +240,20 @@ class Darknet(nn.Module):
         # YOLOv2's [region] shares one probability among the classes.
         is_softmax = self.cfg.layers[self.cfg.heads[head]].integer("softmax", 0)
         return logits.softmax(dim=-1) if is_softmax else logits.sigmoid()
+
+    def head_convolutions(self) -> list[nn.Conv2d]:
+        """The convolution that gives each head's map.
+
+        Raises:
+            SettingsError: a head that reads another kind of layer.
+        """
+        found = []
+        for index in self.cfg.heads:
+            before = self.layers[self.sources[index][0]]
+            if not isinstance(before, Convolution):
+                raise self.cfg.layers[index].unusable("classes", "a head behind a convolution")
+            found.append(before.conv)
+        return found
 
     def weighted_layers(self) -> Iterator[tuple[int, Convolution]]:
         """Layers with weights, by their number, in the order of a weights file."""

@@ -13,6 +13,7 @@ Checked by: `test_a_cfg_is_written_back_to_the_byte`, `test_parse_names_the_line
 """
 
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tilth.errors import LabelError, SettingsError
@@ -23,7 +24,9 @@ __all__ = [
     "DarknetCfg",
     "head_channels",
     "parse_cfg",
+    "with_anchors",
     "with_classes",
+    "with_options",
 ]
 
 LAYER_KINDS = (
@@ -214,7 +217,7 @@ def with_classes(cfg: DarknetCfg, num_classes: int) -> DarknetCfg:
         raise SettingsError("a detector needs a class", expected="1 or more", got=str(num_classes))
     if not cfg.heads:
         raise SettingsError("a network without a detection head", where=where, expected="[yolo]")
-    changes: dict[int, str] = {}
+    changes: dict[tuple[int, str], object] = {}
     for index in cfg.heads:
         head, before = cfg.layers[index], cfg.layers[index - 1]
         if index == 0 or before.kind != "convolutional" or "filters" not in before.options:
@@ -225,13 +228,43 @@ def with_classes(cfg: DarknetCfg, num_classes: int) -> DarknetCfg:
             )
         if "classes" not in head.options:
             raise head.unusable("classes", "a number of classes")
-        changes[before.lines["filters"]] = f"filters={head_channels(head, num_classes)}"
-        changes[head.lines["classes"]] = f"classes={num_classes}"
+        changes[index - 1, "filters"] = head_channels(head, num_classes)
+        changes[index, "classes"] = num_classes
+    return with_options(cfg, changes)
+
+
+def with_anchors(cfg: DarknetCfg, anchors: Sequence[tuple[float, float]]) -> DarknetCfg:
+    """The same network with other anchors, as many as before, in pixels and in the file's order.
+
+    Raises:
+        SettingsError: another number of them, or heads that count anchors in cells ([region]).
+    """
+    pairs = ", ".join(f"{width:g},{height:g}" for width, height in anchors)
+    for index in cfg.heads:
+        head = cfg.layers[index]
+        if head.kind != "yolo" or len(head.numbers("anchors")) != 2 * len(anchors):
+            raise head.unusable("anchors", f"{len(anchors)} pairs of pixels, as were given")
+    return with_options(cfg, {(index, "anchors"): pairs for index in cfg.heads})
+
+
+def with_options(cfg: DarknetCfg, changes: Mapping[tuple[int, str], object]) -> DarknetCfg:
+    """The same file with other values of options that it has; all else is as it was.
+
+    Args:
+        changes: the new value by number of layer and name of option; layer -1 is [net].
+
+    Raises:
+        SettingsError: a section does not have the option.
+    """
     lines = cfg.text.splitlines(keepends=True)
-    for number, line in changes.items():
-        ending = lines[number - 1][len(lines[number - 1].rstrip("\r\n")) :]
-        lines[number - 1] = line + ending
-    return parse_cfg("".join(lines), where=where)
+    for (index, name), value in changes.items():
+        section = cfg.net if index < 0 else cfg.layers[index]
+        if name not in section.lines:
+            raise section.unusable(name, "an option that the section has")
+        line = lines[section.lines[name] - 1]
+        ending = line[len(line.rstrip("\r\n")) :]
+        lines[section.lines[name] - 1] = f"{name}={value}{ending}"
+    return parse_cfg("".join(lines), where=cfg.net.where)
 
 
 def head_channels(head: CfgSection, num_classes: int) -> int:

@@ -29,10 +29,12 @@ class TransferReport(NamedTuple):
     Attributes:
         loaded: names of the tensors that were taken.
         skipped: tensors of the source that do not fit.
+        classes: names of the classes whose scores were carried over.
     """
 
     loaded: tuple[str, ...]
     skipped: tuple[SkippedTensor, ...]
+    classes: tuple[str, ...] = ()
 
 
 def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> TransferReport:

@@ -14,11 +14,10 @@ Checked by: `test_parameter_counts`, `test_float_count_equals_the_published_file
     `test_overfits_eight_pictures`
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
@@ -30,10 +29,10 @@ from tilth.models.cspdarknet import (
     TinyBackbone,
     stem_channels,
 )
+from tilth.models.detection_network import start_head
 from tilth.ops.anchor_grid import Anchors, decode_map
-from tilth.ops.nms import non_maximum_suppression
 
-__all__ = ["ANCHORS", "YoloV4", "detect"]
+__all__ = ["ANCHORS", "YoloV4"]
 
 
 # In the order of the heads. The tiny file's smallest anchor (10, 14) belongs to no head and
@@ -48,10 +47,6 @@ ANCHORS: dict[str, Sequence[Anchors]] = {
 }
 STRIDES = {"yolov4": (8, 16, 32), "yolov4-tiny": (32, 16)}
 GRID_SCALES = {"yolov4": (1.2, 1.1, 1.05), "yolov4-tiny": (1.05, 1.05)}
-
-OBJECT_PRIOR = 0.01
-# Weak boxes beyond these cannot reach the 100 a picture that the COCO protocol looks at.
-MAX_CANDIDATES = 2000
 
 
 class SpatialPyramidPooling(nn.Module):
@@ -128,7 +123,8 @@ class YoloV4(nn.Module):
             neck is leaky in both.
 
     Attributes:
-        strides, anchors, grid_scales: one entry a head; a detection loss takes them from here.
+        strides, anchors, grid_scales, is_activated: one entry a head; a detection loss takes them
+            from here.
 
     Raises:
         SettingsError: a size, variant or list of anchors that makes no network.
@@ -137,6 +133,8 @@ class YoloV4(nn.Module):
     >>> [tuple(raw.shape) for raw in model(torch.zeros(1, 3, 64, 64))]
     [(1, 24, 2, 2), (1, 24, 4, 4)]
     """
+
+    suppresses = True
 
     def __init__(
         self,
@@ -154,6 +152,7 @@ class YoloV4(nn.Module):
         self.variant = variant
         self.strides = STRIDES[variant]
         self.grid_scales = GRID_SCALES[variant]
+        self.is_activated = (False,) * len(self.strides)
         self.anchors = ANCHORS[variant] if anchors is None else anchors
         fine, middle, coarse, large = (stem_channels(width) * factor for factor in (4, 8, 16, 32))
         self.backbone: nn.Module
@@ -188,6 +187,10 @@ class YoloV4(nn.Module):
         features = self.neck(self.backbone(images))
         return [head(part) for head, part in zip(self.heads, features, strict=True)]
 
+    def head_convolutions(self) -> list[nn.Conv2d]:
+        """The convolution that gives each head's map."""
+        return [head[-1] for head in self.heads]  # type: ignore[index]
+
     def decode(
         self, raw_maps: list[Tensor]
     ) -> tuple[Float[Tensor, "b n 4"], Float[Tensor, "b n c"]]:
@@ -203,40 +206,6 @@ class YoloV4(nn.Module):
             boxes.append(decoded.boxes_xyxy.flatten(1, 3))
             scores.append((objectness * decoded.class_logits.sigmoid()).flatten(1, 3))
         return torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
-
-
-@torch.no_grad()
-def detect(
-    model: YoloV4,
-    images: Float[Tensor, "b 3 h w"],
-    *,
-    score_threshold: float = 0.001,
-    iou_threshold: float = 0.5,
-    max_detections: int = 300,
-) -> list[tuple[Float[Tensor, "k 4"], Float[Tensor, "k"], Int64[Tensor, "k"]]]:
-    """Boxes in network pixels, scores and class indices of each picture, best first.
-
-    A place may answer for several classes. The model is run in evaluation mode and put back into
-    the mode in which it was.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        boxes, scores = model.decode(model(images))
-    finally:
-        model.train(was_training)
-    found = []
-    for picture_boxes, picture_scores in zip(boxes, scores, strict=True):
-        strong = (picture_scores > score_threshold).nonzero()
-        strength = picture_scores[strong[:, 0], strong[:, 1]]
-        best = torch.argsort(strength, descending=True, stable=True)[:MAX_CANDIDATES]
-        rows, class_index = strong[best].unbind(1)
-        strength, candidates = strength[best], picture_boxes[rows]
-        kept = non_maximum_suppression(
-            candidates, strength, class_index, iou_threshold=iou_threshold, max_kept=max_detections
-        )
-        found.append((candidates[kept], strength[kept], class_index[kept]))
-    return found
 
 
 def _alternating(channels_in: int, channels: int, count: int) -> nn.Sequential:
@@ -256,18 +225,8 @@ def _twice_as_fine(features: Tensor) -> Tensor:
 def _head(channels_in: int, hidden: int, num_anchors: int, num_classes: int) -> nn.Sequential:
     """3x3 convolution, then one that gives x, y, w, h, objectness and classes for each anchor."""
     last = nn.Conv2d(hidden, num_anchors * (5 + num_classes), 1)
-    # Boxes start as the anchors themselves, scores as their priors (Lin et al., 2017, focal loss,
-    # section 3.3): the many cells without an object do not swamp the first steps.
-    nn.init.normal_(last.weight, std=0.01)
-    bias = torch.zeros(num_anchors, 5 + num_classes)
-    bias[:, 4] = _logit(OBJECT_PRIOR)
-    bias[:, 5:] = _logit(1 / max(2, num_classes))
-    last.bias = nn.Parameter(bias.flatten())
+    start_head(last, num_anchors=num_anchors, num_classes=num_classes)
     return nn.Sequential(ConvUnit(channels_in, hidden, 3), last)
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability / (1 - probability))
 
 
 def _refuse_unusable(

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from tilth.config import load_settings
 from tilth.curate.augment import Augmentation
 from tilth.errors import SettingsError
+from tilth.recipes.model_settings import ModelSettings
 from tilth.train.jitter import JitterSettings
 from tilth.train.loop_settings import LoopSettings
 
@@ -30,35 +31,6 @@ __all__ = [
     "RebalanceSettings",
     "settings",
 ]
-
-COARSEST_STRIDE = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """Which network, and where it starts.
-
-    Attributes:
-        variant: a name in `tilth.models.yolov4`.
-        width, depth: multiples of the published channel and block counts.
-        size: side of the square network input, pixels; a multiple of 32.
-        weights: a run's folder or a safetensors file, relative to the project; "" starts from
-            random weights.
-    """
-
-    variant: Literal["yolov4", "yolov4-tiny"] = "yolov4-tiny"
-    width: float = 0.5
-    depth: float = 1.0
-    size: int = 256
-    weights: str = ""
-
-    def __post_init__(self) -> None:
-        if self.size < COARSEST_STRIDE or self.size % COARSEST_STRIDE:
-            raise SettingsError(
-                "setting 'model.size' cannot be used",
-                expected=f"a multiple of {COARSEST_STRIDE}",
-                got=str(self.size),
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ network, the names of its classes, and the digest of the data that it saw.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,22 +17,22 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from tilth.data.atomic import atomic_writer
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
 from tilth.data.images import expect_size, read_image
 from tilth.data.records import Geometry
-from tilth.errors import DataError, EmptyDatasetError, TrainingError
-from tilth.losses.detection import DetectionLoss
+from tilth.errors import DataError, EmptyDatasetError
 from tilth.metrics.average_precision import average_precision
-from tilth.models.transfer import TransferReport, load_matching
-from tilth.models.yolov4 import ANCHORS, YoloV4, detect
+from tilth.models.detection_network import detect
+from tilth.models.transfer import TransferReport
 from tilth.ops.letterbox import from_letterbox, letterbox
-from tilth.recipes.detect_settings import DetectSettings, ModelSettings
+from tilth.recipes.detect_settings import DetectSettings
+from tilth.recipes.detection_families import family_of
+from tilth.recipes.model_settings import ModelSettings
+from tilth.recipes.starting_weights import RECORD, weights_file
 from tilth.seeding import seed_everything
 from tilth.train.checkpoint import load_weights, versions
 from tilth.train.loading import DetectionBatches
@@ -48,24 +48,19 @@ __all__ = [
     "train_detector",
 ]
 
-# The published anchors are pixels at these network sizes (yolov4.cfg, yolov4-tiny.cfg).
-ANCHOR_SIZE = {"yolov4": 608, "yolov4-tiny": 416}
-RECORD = "detector.json"
-WEIGHTS = ("best.safetensors", "last.safetensors")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Detector:
     """A network with what is needed to use it.
 
     Attributes:
-        model: in eval mode unless it is being trained.
+        model: a `DetectionNetwork`, in eval mode unless it is being trained.
         settings: what built it.
         class_names: in the order of its outputs.
         digest: of the data set version it was trained on, "" for random weights.
     """
 
-    model: YoloV4
+    model: nn.Module
     settings: ModelSettings
     class_names: tuple[str, ...]
     digest: str = ""
@@ -81,16 +76,16 @@ def new_detector(
         seed: of the random weights.
 
     Raises:
-        TrainingError: the starting weights cannot be read, or are of another network. One for
-            other classes will do: it gives everything but the last layer of its heads.
+        TrainingError, LabelError: the network or its starting weights cannot be read, or they are
+            of another network. Weights of one for other classes will do: they give everything but
+            the scores of the classes that it does not know.
     """
     seed_everything(seed)
-    model = _network(settings, len(class_names))
+    family = family_of(settings)
+    model = family.build(settings, len(class_names), root=root)
     transfer = None
     if settings.weights:
-        path = _weights_file(root / settings.weights)
-        transfer = load_matching(model, _read_weights(path))
-        _refuse_other_network(model, transfer, settings, path)
+        transfer = family.start(model, settings, class_names, root=root)
     detector = Detector(model=model, settings=settings, class_names=tuple(class_names))
     return detector, transfer
 
@@ -134,9 +129,6 @@ def train_detector(
     class_names = tuple(category.name for category in dataset.categories)
     detector, _ = new_detector(settings.model, class_names, root=root, seed=seed)
     model = detector.model
-    loss = DetectionLoss(
-        model.anchors, model.strides, model.num_classes, grid_scales=model.grid_scales
-    )
     batches = DetectionBatches(
         images,
         dataset,
@@ -147,16 +139,12 @@ def train_detector(
     )
     source: Batches = batches
     if settings.model.weights:
-        weights = _weights_file(root / settings.model.weights)
+        weights = weights_file(root / settings.model.weights)
         source = _FromWeights(batches=batches, digest=_digest(weights))
-
-    def batch_loss(network: nn.Module, batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        targets = (batch["boxes_xyxy"], batch["class_index"], batch["image_index"])
-        return loss(network(batch["images"]), *targets)
 
     result = fit(
         model,
-        batch_loss,
+        family_of(settings.model).loss(model),
         source,
         settings=replace(settings.train, seed=seed),
         run_dir=run_dir,
@@ -170,6 +158,7 @@ def train_detector(
         seed=seed,
         versions={name: str(version) for name, version in versions().items()},
     )
+    family_of(settings.model).keep(model, run_dir)
     with atomic_writer(run_dir / RECORD) as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(record)))
     return result
@@ -200,8 +189,9 @@ def load_detector(run_dir: Path, *, device: Literal["auto", "cpu", "cuda"] = "au
         raise DataError(
             "the detector's record is broken", where=str(path), got=str(error)
         ) from error
-    model = _network(record.model, len(record.class_names))
-    load_weights(_weights_file(run_dir), model)
+    family = family_of(record.model)
+    model = family.rebuild(record.model, len(record.class_names), run_dir=run_dir)
+    load_weights(weights_file(run_dir), model)
     return Detector(
         model=model.to(device_for(device)).eval(),
         settings=record.model,
@@ -296,7 +286,6 @@ class _FromWeights:
 
 def _scored_on(labelled: Dataset, images: Sequence[Path], detector: Detector) -> Evaluate:
     def score(network: nn.Module) -> dict[str, float]:
-        assert isinstance(network, YoloV4)
         found = find_objects(replace(detector, model=network), images, labelled=labelled)
         return {"score": average_precision(labelled, found).ap50 or 0.0}
 
@@ -306,61 +295,3 @@ def _scored_on(labelled: Dataset, images: Sequence[Path], detector: Detector) ->
 def _digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _network(settings: ModelSettings, num_classes: int) -> YoloV4:
-    return YoloV4(
-        num_classes,
-        variant=settings.variant,
-        width=settings.width,
-        depth=settings.depth,
-        anchors=_anchors(settings),
-    )
-
-
-def _refuse_other_network(
-    model: YoloV4, transfer: TransferReport, settings: ModelSettings, path: Path
-) -> None:
-    """Without the whole backbone it is another network, though biases and counters may fit."""
-    wanted = [name for name in model.state_dict() if name.startswith("backbone.")]
-    missing = sorted(set(wanted) - set(transfer.loaded))
-    if missing:
-        raise TrainingError(
-            "the starting weights belong to another network",
-            where=str(path),
-            expected=f"{settings.variant}, width {settings.width}, depth {settings.depth}",
-            got=f"{len(missing)} of {len(wanted)} tensors of the backbone do not fit, "
-            f"{missing[0]} first",
-        )
-
-
-def _anchors(settings: ModelSettings) -> list[list[tuple[float, float]]]:
-    """The published anchors at the network size of the settings."""
-    ratio = settings.size / ANCHOR_SIZE[settings.variant]
-    return [[(w * ratio, h * ratio) for w, h in head] for head in ANCHORS[settings.variant]]
-
-
-def _weights_file(path: Path) -> Path:
-    if path.is_dir():
-        for name in WEIGHTS:
-            if (path / name).is_file():
-                return path / name
-    if path.is_file():
-        return path
-    raise TrainingError(
-        "no weights here",
-        where=str(path),
-        expected=f"a safetensors file, or a run's folder with {' or '.join(WEIGHTS)}",
-    )
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise TrainingError(
-            "the starting weights cannot be read",
-            where=str(path),
-            expected="a safetensors file",
-            got=str(error),
-        ) from error
