@@ -1,47 +1,35 @@
 """The detection loss: who learns what, against a plain twin, and what a gradient may touch."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
+from detector_maps import (
+    ANCHORS,
+    CLASSES,
+    GRID_SCALES,
+    PER_SLOT,
+    SIDE,
+    STRIDES,
+    make_loss,
+    quiet_maps,
+    random_maps,
+    truths,
+)
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tilth.config import load_settings
 from tilth.errors import DataError, SettingsError
-from tilth.losses.detection import DetectionLoss, matching_anchors
-
-ANCHORS = [[(8, 8), (16, 12)], [(30, 20), (24, 60)]]
-STRIDES = [8, 16]
-GRID_SCALES = [1.2, 1.05]
-CLASSES = 3
-SIDE = 64
-PER_SLOT = 5 + CLASSES
-
-
-def make_loss(**settings):
-    return DetectionLoss(ANCHORS, STRIDES, CLASSES, grid_scales=GRID_SCALES, **settings)
-
-
-def random_maps(batch=2, seed=0, scale=1.0):
-    draw = torch.Generator().manual_seed(seed)
-    return [
-        scale * torch.randn(batch, 2 * PER_SLOT, SIDE // stride, SIDE // stride, generator=draw)
-        for stride in STRIDES
-    ]
-
-
-def quiet_maps(batch=2):
-    """Maps that see nothing anywhere: objectness and classes far below zero."""
-    maps = random_maps(batch, scale=0.0)
-    for raw in maps:
-        raw.unflatten(1, (2, PER_SLOT))[:, :, 4:] = -20.0
-    return maps
-
-
-def truths(*rows):
-    """Rows of (picture, class, x0, y0, x1, y1)."""
-    table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
-    return table[:, 2:], table[:, 1].long(), table[:, 0].long()
+from tilth.losses import detection_ignore
+from tilth.losses.detection import DetectionLoss
+from tilth.losses.detection_assignment import matching_anchors
+from tilth.losses.detection_ignore import boxes_per_picture, cover_a_truth, lie_in_a_region
+from tilth.losses.detection_settings import DetectionLossSettings
+from tilth.ops import boxes as boxes_module
+from tilth.ops.anchor_grid import decode_map
+from tilth.ops.boxes import pairwise_iou
 
 
 def plain_assignment(rows):
@@ -298,8 +286,6 @@ def test_loss_is_float32_under_autocast():
 def test_lists_of_different_lengths_are_refused():
     with pytest.raises(SettingsError, match="same heads"):
         DetectionLoss(ANCHORS, [8], CLASSES, grid_scales=GRID_SCALES)
-    with pytest.raises(SettingsError, match="objectness target"):
-        make_loss(objectness_target="two")
 
 
 @pytest.mark.parametrize("row", [(0, CLASSES, 5.0, 5.0, 9.0, 9.0), (0, -1, 5.0, 5.0, 9.0, 9.0)])
@@ -311,3 +297,228 @@ def test_a_class_that_the_network_lacks_is_refused(row):
 def test_a_picture_beyond_the_batch_is_refused():
     with pytest.raises(DataError, match="picture"):
         make_loss()(random_maps(batch=2), *truths((2, 0, 1.0, 1.0, 9.0, 9.0)))
+
+
+def test_an_anchor_that_two_heads_have_learns_in_both():
+    heads = [[(8, 8), (30, 20)], [(30, 20), (24, 60)]]  # as YOLOv4-tiny's (81, 82)
+    fine, coarse = matching_anchors(torch.tensor([[0.0, 0.0, 29.0, 21.0]]), heads, 1.0)
+    assert fine.tolist() == [[False, True]]
+    assert coarse.tolist() == [[True, False]]
+
+
+@given(rows=st.lists(truth_row, max_size=6), seed=st.integers(0, 100))
+def test_a_batch_twice_over_has_the_same_loss(rows, seed):
+    maps = random_maps(seed=seed)
+    once = make_loss()(maps, *truths(*rows))
+    again = [(picture + 2, *rest) for picture, *rest in rows]
+    twice = make_loss()([raw.repeat(2, 1, 1, 1) for raw in maps], *truths(*rows, *again))
+    # Where there are fewer positives than pictures, the number of pictures divides; also the same.
+    torch.testing.assert_close(twice["total"], once["total"])
+
+
+@given(rows=st.lists(truth_row, max_size=6), seed=st.integers(0, 100))
+def test_what_covers_a_truth_is_the_same_box_by_box(rows, seed):
+    maps = random_maps(seed=seed)
+    boxes, _, pictures = truths(*rows)
+    decoded = decode_map(maps[0], ANCHORS[0], stride=8, grid_scale=1.2).boxes_xyxy.flatten(1, 3)
+    padded = boxes_per_picture(boxes, pictures, 2)
+    for threshold in (0.1, 0.3, 0.7):
+        covers = cover_a_truth(decoded, padded, threshold)
+        for picture in range(2):
+            overlaps = pairwise_iou(decoded[picture], boxes[pictures == picture])
+            plain = (overlaps > threshold).any(dim=1)
+            near = ((overlaps - threshold).abs() < 1e-5).any(dim=1)
+            assert ((covers[picture] == plain) | near).all()
+
+
+def test_boxes_a_few_at_a_time_are_boxes_all_at_once(monkeypatch):
+    found, boxes = torch.rand(2, 40, 4).sort(dim=-1).values, torch.rand(2, 23, 4).sort().values
+    together = cover_a_truth(found, boxes, 0.3), lie_in_a_region(found, boxes)
+    monkeypatch.setitem(detection_ignore.PAIRS_AT_ONCE, "cpu", 100)
+    assert torch.equal(cover_a_truth(found, boxes, 0.3), together[0])
+    assert torch.equal(lie_in_a_region(found, boxes), together[1])
+
+
+def objectness_gradients(maps, rows, regions, **settings):
+    leaves = [raw.clone().requires_grad_() for raw in maps]
+    boxes, _, pictures = truths(*regions)
+    loss = make_loss(**settings)
+    loss(leaves, *truths(*rows), None, boxes, pictures)["total"].backward()
+    return [raw.grad.unflatten(1, (2, PER_SLOT))[:, :, 4] for raw in leaves]
+
+
+@pytest.mark.parametrize("gradient", ["true", "darknet"])
+@settings(max_examples=8)
+@given(seed=st.integers(0, 100))
+def test_a_region_frees_exactly_what_lies_in_it(gradient, seed):
+    maps, row, region = random_maps(seed=seed), (0, 1, 5.0, 6.0, 22.0, 19.0), (8.0, 4.0, 50.0, 40.0)
+    options = {"gradient": gradient, "ignore_threshold": 1.0}
+    without = objectness_gradients(maps, [row], [], **options)
+    within = objectness_gradients(maps, [row], [(0, 0, *region)], **options)
+    positive = set(plain_assignment([row]))
+    for head, stride in enumerate(STRIDES):
+        decoded = decode_map(maps[head], ANCHORS[head], stride=stride, grid_scale=GRID_SCALES[head])
+        for slot in torch.cartesian_prod(*map(torch.arange, without[head].shape)).tolist():
+            x0, y0, x1, y1 = decoded.boxes_xyxy[tuple(slot)].tolist()
+            wide = max(0.0, min(x1, region[2]) - max(x0, region[0]))
+            high = max(0.0, min(y1, region[3]) - max(y0, region[1]))
+            share = wide * high / ((x1 - x0) * (y1 - y0))
+            if abs(share - 0.5) < 1e-4:
+                continue
+            is_free = share > 0.5 and slot[0] == 0 and (head, *slot) not in positive
+            wanted = 0.0 if is_free else without[head][tuple(slot)].item()
+            assert within[head][tuple(slot)].item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_region_of_a_picture_beyond_the_batch_is_refused():
+    region = truths((2, 0, 0.0, 0.0, 9.0, 9.0))
+    with pytest.raises(DataError, match="picture"):
+        make_loss()(random_maps(batch=2), *truths(), None, region[0], region[2])
+
+
+@pytest.mark.parametrize("gradient", ["true", "darknet"])
+@given(rows=st.lists(truth_row, min_size=1, max_size=6), seed=st.integers(0, 100))
+def test_losses_of_boxes_do_not_depend_on_the_rest_of_the_batch(gradient, rows, seed):
+    if len(plain_assignment(rows)) < sum(len(plain_assignment([row])) for row in rows):
+        return  # a slot that several truths share is nobody's alone
+    maps = random_maps(seed=seed)
+    loss = make_loss(gradient=gradient)
+    _, together = loss.with_box_losses(maps, *truths(*rows), torch.rand(len(rows)))
+    alone = torch.cat([loss.with_box_losses(maps, *truths(row))[1] for row in rows])
+    torch.testing.assert_close(together, alone)
+    assert not together.requires_grad
+
+
+@given(rows=st.lists(truth_row, min_size=1, max_size=6), seed=st.integers(0, 100))
+def test_losses_of_boxes_add_up_to_the_terms(rows, seed):
+    maps = random_maps(seed=seed)
+    loss = make_loss(background_weight=0.0)
+    terms, own = loss.with_box_losses(maps, *truths(*rows))
+    slots = torch.tensor([list(plain_assignment(rows).values()).count(n) for n in range(len(rows))])
+    per = terms["num_positives"].clamp(min=2)
+    torch.testing.assert_close((own * slots).sum() / per, terms["total"])
+
+
+def test_a_truth_whose_slots_are_taken_has_no_loss():
+    same_place = [(0, 0, 8.0, 8.0, 16.0, 16.0), (0, 2, 8.0, 8.0, 16.0, 16.0)]
+    _, own = make_loss().with_box_losses(random_maps(), *truths(*same_place))
+    assert own[0] == 0
+    assert own[1] > 0
+
+
+@pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
+def test_box_term_is_one_minus_the_overlap(kind):
+    row = (0, 1, 10.0, 12.0, 18.0, 19.0)
+    maps = random_maps(batch=1)
+    found = []
+    for head, picture, anchor, line, column in plain_assignment([row]):
+        decoded = decode_map(
+            maps[head], ANCHORS[head], stride=STRIDES[head], grid_scale=GRID_SCALES[head]
+        )
+        found.append(decoded.boxes_xyxy[picture, anchor, line, column])
+    overlap = getattr(boxes_module, f"aligned_{kind}")
+    wanted = (1 - overlap(torch.stack(found), torch.tensor([row[2:]]))).mean()
+    term = make_loss(box_loss=kind, box_gain=1.0)(maps, *truths(row))["box"]
+    torch.testing.assert_close(term, wanted)
+
+
+def test_focal_terms_are_less_than_plain_ones():
+    maps, row = random_maps(), truths((0, 1, 5.0, 6.0, 22.0, 19.0))
+    plain, focal = make_loss()(maps, *row), make_loss(focal_gamma=2.0)(maps, *row)
+    assert focal["class"] < plain["class"]
+    assert focal["objectness"] < plain["objectness"]
+    assert focal["box"] == plain["box"]
+    of_class = make_loss(focal_gamma=2.0, focal_terms="class")(maps, *row)
+    assert of_class["objectness"] == plain["objectness"]
+    assert of_class["class"] == focal["class"]
+
+
+def test_background_weight_scales_what_is_no_object():
+    maps = random_maps()
+    whole = make_loss()(maps, *truths())["objectness"]
+    half = make_loss(background_weight=0.5)(maps, *truths())["objectness"]
+    torch.testing.assert_close(half, 0.5 * whole)
+
+
+def test_class_weights_are_box_weights_by_class():
+    rows = [(0, 1, 5.0, 6.0, 22.0, 19.0), (1, 0, 1.0, 1.0, 60.0, 40.0)]
+    by_class = make_loss(class_weights=(0.5, 3.0, 1.0))(random_maps(), *truths(*rows))
+    by_box = make_loss()(random_maps(), *truths(*rows), torch.tensor([3.0, 0.5]))
+    torch.testing.assert_close(by_class, by_box)
+
+
+def test_balanced_class_weights_have_a_mean_of_one_over_the_boxes():
+    counts = [60, 30, 10]
+    loss = make_loss(class_weights="balanced", class_counts=counts)
+    weights = loss.class_weights
+    assert weights.dot(torch.tensor([60.0, 30, 10])) == pytest.approx(100)
+    assert weights.tolist() == pytest.approx([100 / 180, 100 / 90, 100 / 30])
+    rare = make_loss(class_weights="balanced", class_counts=[100_000, 1, 0]).class_weights
+    assert rare.max() == 10
+
+
+def test_class_weights_that_fit_no_class_list_are_refused():
+    with pytest.raises(SettingsError, match="how often"):
+        make_loss(class_weights="balanced")
+    with pytest.raises(SettingsError, match="class_weights"):
+        make_loss(class_weights=(1.0, 2.0))
+    with pytest.raises(SettingsError, match="class_weights"):
+        make_loss(class_weights=(1.0, -2.0, 1.0))
+
+
+@pytest.mark.parametrize("gradient", ["true", "darknet"])
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+def test_heads_that_are_activated_get_finite_gradients(gradient, scale):
+    rows = [(0, 1, 5.0, 6.0, 22.0, 19.0), (1, 0, 1.0, 1.0, 60.0, 40.0)]
+    maps = [raw.requires_grad_() for raw in random_maps(scale=scale)]
+    loss = make_loss(is_activated=[True, True], gradient=gradient)
+    terms = loss([raw.sigmoid() for raw in maps], *truths(*rows))
+    terms["total"].backward()
+    assert terms["total"].isfinite()
+    assert all(raw.grad.isfinite().all() for raw in maps)
+
+
+def test_an_activated_head_pulls_logits_as_a_plain_one():
+    rows = [(0, 1, 5.0, 6.0, 22.0, 19.0)]
+    gradients = []
+    for is_activated in (False, True):
+        maps = [raw.requires_grad_() for raw in random_maps()]
+        loss = make_loss(
+            is_activated=[is_activated] * 2, objectness_target="one", ignore_threshold=1.0
+        )
+        loss([raw.sigmoid() for raw in maps] if is_activated else maps, *truths(*rows))[
+            "total"
+        ].backward()
+        gradients.append(maps[0].grad.unflatten(1, (2, PER_SLOT))[:, :, 4:])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_of_a_network_reads_its_heads():
+    network = SimpleNamespace(
+        anchors=ANCHORS,
+        strides=STRIDES,
+        grid_scales=GRID_SCALES,
+        is_activated=[False, False],
+        num_classes=CLASSES,
+    )
+    maps, row = random_maps(), truths((0, 1, 5.0, 6.0, 22.0, 19.0))
+    terms = DetectionLoss.of_network(network)(maps, *row)
+    torch.testing.assert_close(terms, make_loss()(maps, *row))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"box_gain": -1.0},
+        {"anchor_threshold": 1.5},
+        {"label_smoothing": -0.1},
+        {"focal_alpha": 2.0},
+        {"max_delta": 0.0},
+        {"class_weights": "some"},
+        {"gradient": "steep"},
+        {"objectness_target": "two"},
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(values):
+    with pytest.raises(SettingsError, match=next(iter(values))):
+        load_settings(DetectionLossSettings, values=values)

@@ -8,6 +8,7 @@ from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
 from tilth.data.detections import Detections
 from tilth.data.records import Category, Geometry
 from tilth.losses.detection import DetectionLoss
+from tilth.losses.detection_settings import DetectionLossSettings
 from tilth.metrics.average_precision import average_precision
 from tilth.models.detection_network import detect
 from tilth.models.yolov4 import YoloV4
@@ -90,21 +91,24 @@ def as_detections(found):
     )
 
 
+TRUE, DARKNET = DetectionLossSettings(), DetectionLossSettings(gradient="darknet")
+
+
 @pytest.mark.parametrize(
-    ("variant", "settings", "steps", "precision"),
+    ("variant", "settings", "steps", "precision", "of_loss"),
     [
-        ("yolov4-tiny", {"width": 0.25}, 120, torch.float32),
-        ("yolov4-tiny", {"width": 0.25}, 120, torch.bfloat16),
-        ("yolov4", {"width": 0.125, "depth": 0.1}, 90, torch.float32),
+        ("yolov4-tiny", {"width": 0.25}, 120, torch.float32, TRUE),
+        ("yolov4-tiny", {"width": 0.25}, 120, torch.bfloat16, TRUE),
+        ("yolov4", {"width": 0.125, "depth": 0.1}, 90, torch.float32, TRUE),
+        ("yolov4-tiny", {"width": 0.25}, 100, torch.float32, DARKNET),
     ],
+    ids=["tiny", "tiny-bf16", "yolov4", "tiny-darknet-gradient"],
 )
-def test_overfits_eight_pictures(pictures, variant, settings, steps, precision):
+def test_overfits_eight_pictures(pictures, variant, settings, steps, precision, of_loss):
     images, boxes, classes, picture = pictures
     torch.manual_seed(0)
     model = YoloV4(len(CLASSES), variant=variant, **settings).to(memory_format=torch.channels_last)
-    loss = DetectionLoss(
-        model.anchors, model.strides, model.num_classes, grid_scales=model.grid_scales
-    )
+    loss = DetectionLoss.of_network(model, of_loss)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
     warm_up = torch.optim.lr_scheduler.LinearLR(optimiser, 0.1, total_iters=10)
     images = images.to(memory_format=torch.channels_last)

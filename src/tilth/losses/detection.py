@@ -1,57 +1,52 @@
 """The loss of anchor-grid detectors: where a box is, whether there is one, and of which class.
 
 Source: Bochkovskiy, Wang, Liao, 2020, YOLOv4: Optimal Speed and Accuracy of Object Detection,
-    arXiv 2004.10934v1 (section 3.4); the rules of assignment are those of the authors' program,
-    Darknet (yolo_layer.c); the box term is Zheng et al., 2020, arXiv 1911.08287v1, Eq. 10.
-Follows: "multiple anchors for a single ground truth: IoU (truth, anchor) > IoU threshold" ->
-    `matching_anchors`; Eq. 10 -> `DetectionLoss`.
-Symbols: anchor_threshold = iou_thresh 0.213; ignore_threshold = ignore_thresh 0.7; slot = one
-    anchor in one cell of one head, Darknet's box index; label_smoothing = label_smooth_eps.
+    arXiv 2004.10934v1 (section 3.4); the rules are those of the authors' program, Darknet
+    (yolo_layer.c).
+Follows: section 3.4 -> `DetectionLoss`; who learns what -> `tilth.losses.detection_assignment`;
+    what is no background -> `tilth.losses.detection_ignore`; the terms and their true gradient ->
+    `tilth.losses.detection_terms`; Darknet's -> `tilth.losses.darknet_gradient`.
+Symbols: slot = one anchor in one cell of one head, Darknet's box index.
 Differs: Darknet writes the derivative of CIoU by x, y, w, h into the raw outputs without the chain
-    rule and sums over slots; here the true gradient flows and every term is a sum divided by the
-    number of positive slots (at least one a picture), so the gains are our own and batches of any
-    size weigh the same. A truth whose best anchor belongs to no head (YOLOv4-tiny's smallest) goes
-    to the best that does. Objectness learns the overlap, which Darknet only does when asked
-    (objectness_smooth). A later truth that meets an earlier one in a slot takes it altogether.
-Checked by: `test_assignment_matches_plain_twin`, `test_later_truth_takes_the_slot`,
-    `test_perfect_prediction_has_no_box_loss`, `test_ignored_slots_carry_no_objectness_gradient`,
-    `test_loss_ignores_the_order_of_truths`, `test_shift_by_a_cell_shifts_the_assignment`
+    rule and sums over slots; here, by default, the true gradient flows and every term is a sum
+    divided by the number of positive slots (at least one a picture), so the gains are our own and
+    batches of any size weigh the same.
+Checked by: `test_assignment_matches_plain_twin`, `test_ignored_slots_carry_no_objectness_gradient`,
+    `test_loss_ignores_the_order_of_truths`, `test_shift_by_a_cell_shifts_the_assignment`,
+    `test_a_batch_twice_over_has_the_same_loss`, `test_gradient_equals_darknets_loop`
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from tilth.errors import DataError, SettingsError
-from tilth.ops.anchor_grid import Anchors, DecodedMap, decode_map
-from tilth.ops.boxes import aligned_ciou, aligned_iou, pairwise_iou
+from tilth.losses.darknet_gradient import darknet_head
+from tilth.losses.detection_assignment import Truths, matching_anchors, slots_of_truths
+from tilth.losses.detection_ignore import boxes_per_picture
+from tilth.losses.detection_settings import DetectionLossSettings
+from tilth.losses.detection_terms import HeadTerms, true_head
+from tilth.losses.slot_values import Head, HeadMap
+from tilth.ops.anchor_grid import Anchors
 
-__all__ = ["DetectionLoss", "matching_anchors"]
+__all__ = ["AnchorGrid", "DetectionLoss"]
 
-# Darknet compares a prediction with the truths only if it names some class with this probability.
-IGNORE_CLASS_PROBABILITY = 0.25
-
-
-class Truths(NamedTuple):
-    """The boxes of a batch, row by row, in network pixels."""
-
-    boxes_xyxy: Float[Tensor, "n 4"]
-    class_index: Int64[Tensor, "n"]
-    image_index: Int64[Tensor, "n"]
-    weights: Float[Tensor, "n"]
+# A class that is hardly there would otherwise drown the others with every box of its own.
+LARGEST_BALANCED_WEIGHT = 10.0
 
 
-class HeadTerms(NamedTuple):
-    """Sums over one head, before division by the number of positive slots."""
+@runtime_checkable
+class AnchorGrid(Protocol):
+    """What the loss has to know of a network: one entry a head, and the number of classes."""
 
-    box: Tensor
-    objectness: Tensor
-    class_: Tensor
-    num_positives: Tensor
+    anchors: Sequence[Anchors]
+    strides: Sequence[int]
+    grid_scales: Sequence[float]
+    is_activated: Sequence[bool]
+    num_classes: int
 
 
 class DetectionLoss(nn.Module):
@@ -62,16 +57,13 @@ class DetectionLoss(nn.Module):
         strides: pixels per cell of each head.
         num_classes: classes that the maps hold.
         grid_scales: how far a centre may leave its cell, one a head (``model.grid_scales``).
-        box_gain, objectness_gain, class_gain: factors of the three terms in the total.
-        anchor_threshold: every anchor whose shape has at least this IoU with a truth's learns it,
-            beside the best one; 1 leaves the best alone.
-        ignore_threshold: a prediction that covers a truth better than this is no background.
-        objectness_target: ``"iou"``, the overlap that the slot's box has reached, so that scores
-            rank boxes by fit; or ``"one"``, as Darknet does by default.
-        label_smoothing: y becomes y (1 - e) + e / 2.
+        is_activated: whether a head's map went through a sigmoid already; none by default.
+        settings: gains, thresholds, and what the terms are made of.
+        class_counts: boxes of each class in the training set, for balanced class weights.
 
     Raises:
-        SettingsError: lists that do not have one entry a head.
+        SettingsError: lists that do not have one entry a head, or class weights that are not one a
+            class.
     """
 
     def __init__(
@@ -81,36 +73,47 @@ class DetectionLoss(nn.Module):
         num_classes: int,
         *,
         grid_scales: Sequence[float],
-        box_gain: float = 2.0,
-        objectness_gain: float = 1.0,
-        class_gain: float = 0.5,
-        anchor_threshold: float = 0.213,
-        ignore_threshold: float = 0.7,
-        objectness_target: str = "iou",
-        label_smoothing: float = 0.0,
+        is_activated: Sequence[bool] | None = None,
+        settings: DetectionLossSettings | None = None,
+        class_counts: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if not len(anchors) == len(strides) == len(grid_scales):
+        activated = [False] * len(anchors) if is_activated is None else is_activated
+        if not len(anchors) == len(strides) == len(grid_scales) == len(activated):
             raise SettingsError(
                 "anchors, strides and grid scales do not describe the same heads",
                 expected="one entry a head in each",
-                got=f"{len(anchors)}, {len(strides)} and {len(grid_scales)} entries",
-            )
-        if objectness_target not in {"iou", "one"}:
-            raise SettingsError(
-                "unknown objectness target", expected="'iou' or 'one'", got=repr(objectness_target)
+                got=f"{len(anchors)}, {len(strides)}, {len(grid_scales)} and {len(activated)} "
+                "entries",
             )
         self.anchors = anchors
         self.strides = strides
         self.num_classes = num_classes
         self.grid_scales = grid_scales
-        self.box_gain = box_gain
-        self.objectness_gain = objectness_gain
-        self.class_gain = class_gain
-        self.anchor_threshold = anchor_threshold
-        self.ignore_threshold = ignore_threshold
-        self.objectness_target = objectness_target
-        self.label_smoothing = label_smoothing
+        self.is_activated = activated
+        self.settings = DetectionLossSettings() if settings is None else settings
+        weights = _class_weights(self.settings, num_classes, class_counts)
+        self.class_weights: Tensor
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    @classmethod
+    def of_network(
+        cls,
+        network: AnchorGrid,
+        settings: DetectionLossSettings | None = None,
+        *,
+        class_counts: Sequence[int] | None = None,
+    ) -> "DetectionLoss":
+        """The loss over the heads of a network."""
+        return cls(
+            network.anchors,
+            network.strides,
+            network.num_classes,
+            grid_scales=network.grid_scales,
+            is_activated=network.is_activated,
+            settings=settings,
+            class_counts=class_counts,
+        )
 
     def forward(
         self,
@@ -119,6 +122,8 @@ class DetectionLoss(nn.Module):
         class_index: Int64[Tensor, "n"],
         image_index: Int64[Tensor, "n"],
         box_weights: Float[Tensor, "n"] | None = None,
+        ignore_boxes_xyxy: Float[Tensor, "m 4"] | None = None,
+        ignore_image_index: Int64[Tensor, "m"] | None = None,
     ) -> dict[str, Tensor]:
         """Loss of one batch, in float32 also under autocast.
 
@@ -128,6 +133,8 @@ class DetectionLoss(nn.Module):
             class_index: class of each truth.
             image_index: row of each truth's picture in the batch.
             box_weights: how much each truth counts in all three terms; 1 by default.
+            ignore_boxes_xyxy, ignore_image_index: regions, such as crowds, and their pictures;
+                a prediction with more than half of its area in one is not punished for being there.
 
         Returns:
             ``"total"`` (to minimise); ``"box"``, ``"objectness"``, ``"class"``, detached and with
@@ -136,95 +143,113 @@ class DetectionLoss(nn.Module):
         Raises:
             DataError: a truth of a class or a picture that the maps do not have.
         """
+        terms, _ = self.with_box_losses(
+            raw_maps,
+            boxes_xyxy,
+            class_index,
+            image_index,
+            box_weights,
+            ignore_boxes_xyxy,
+            ignore_image_index,
+        )
+        return terms
+
+    def with_box_losses(
+        self,
+        raw_maps: list[Tensor],
+        boxes_xyxy: Float[Tensor, "n 4"],
+        class_index: Int64[Tensor, "n"],
+        image_index: Int64[Tensor, "n"],
+        box_weights: Float[Tensor, "n"] | None = None,
+        ignore_boxes_xyxy: Float[Tensor, "m 4"] | None = None,
+        ignore_image_index: Int64[Tensor, "m"] | None = None,
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "n"]]:
+        """As `forward`, and beside it the loss of each truth, for methods that weigh boxes anew.
+
+        A truth's loss is the mean over the slots that learn it of what they lose in all three
+        terms, with the gains and without any weights, detached; 0 where later truths have taken all
+        of its slots. It does not depend on the rest of the batch.
+        """
         _refuse_outside("class", class_index, self.num_classes)
         _refuse_outside("picture", image_index, len(raw_maps[0]))
         with torch.autocast(raw_maps[0].device.type, enabled=False):
+            regions = boxes_xyxy.new_zeros(0, 4), image_index.new_zeros(0)
+            if ignore_boxes_xyxy is not None and ignore_image_index is not None:
+                _refuse_outside("picture", ignore_image_index, len(raw_maps[0]))
+                regions = ignore_boxes_xyxy, ignore_image_index
             weights = torch.ones_like(class_index, dtype=torch.float32)
+            boxes, batch = boxes_xyxy.float(), len(raw_maps[0])
             truths = Truths(
-                boxes_xyxy.float(),
-                class_index,
-                image_index,
-                weights if box_weights is None else box_weights.float(),
+                boxes_xyxy=boxes,
+                class_index=class_index,
+                image_index=image_index,
+                weights=weights if box_weights is None else box_weights.float(),
+                class_weights=self.class_weights.to(boxes.device)[class_index],
+                padded_xyxy=boxes_per_picture(boxes, image_index, batch),
+                regions_xyxy=boxes_per_picture(regions[0].float(), regions[1], batch),
             )
-            heads = self._head_terms(raw_maps, truths)
-            num_positives = torch.stack([head.num_positives for head in heads]).sum()
-            per = num_positives.clamp(min=len(raw_maps[0]))
-            box = self.box_gain * torch.stack([head.box for head in heads]).sum() / per
-            objectness = torch.stack([head.objectness for head in heads]).sum() / per
-            objectness = self.objectness_gain * objectness
-            class_ = self.class_gain * torch.stack([head.class_ for head in heads]).sum() / per
+            heads = self._heads(raw_maps, truths)
+            return self._terms(heads, batch), _mean_losses(heads, len(boxes))
+
+    def _heads(self, raw_maps: list[Tensor], truths: Truths) -> list[HeadTerms]:
+        matches = matching_anchors(truths.boxes_xyxy, self.anchors, self.settings.anchor_threshold)
+        described = zip(
+            self.anchors, self.strides, self.grid_scales, self.is_activated, strict=True
+        )
+        terms_of = true_head if self.settings.gradient == "true" else darknet_head
+        heads = []
+        for raw_map, matched, described_by in zip(raw_maps, matches, described, strict=True):
+            head = Head(*described_by)
+            map_ = HeadMap.of(raw_map, head)
+            pairs = slots_of_truths(truths, matched, map_.shape, head.stride)
+            heads.append(terms_of(raw_map, map_, truths, pairs, self.settings))
+        return heads
+
+    def _terms(self, heads: list[HeadTerms], batch: int) -> dict[str, Tensor]:
+        num_positives = torch.stack([head.num_positives for head in heads]).sum()
+        # Darknet divides by pictures alone; its learning rates are made for that.
+        is_mean = self.settings.gradient == "true"
+        per = num_positives.clamp(min=batch) if is_mean else batch
         return {
-            "box": box.detach(),
-            "objectness": objectness.detach(),
-            "class": class_.detach(),
-            "total": box + objectness + class_,
+            "box": torch.stack([head.box for head in heads]).sum().detach() / per,
+            "objectness": torch.stack([head.objectness for head in heads]).sum().detach() / per,
+            "class": torch.stack([head.class_ for head in heads]).sum().detach() / per,
+            "total": torch.stack([head.total for head in heads]).sum() / per,
             "num_positives": num_positives,
         }
 
-    def _head_terms(self, raw_maps: list[Tensor], truths: Truths) -> list[HeadTerms]:
-        matches = matching_anchors(truths.boxes_xyxy, self.anchors, self.anchor_threshold)
-        per_head = zip(raw_maps, matches, self.anchors, self.strides, self.grid_scales, strict=True)
-        terms = []
-        for raw_map, matched, anchors, stride, grid_scale in per_head:
-            decoded = decode_map(raw_map, anchors, stride=stride, grid_scale=grid_scale)
-            owners = _slot_owners(decoded, truths, matched, stride)
-            terms.append(self._terms(decoded, truths, owners))
-        return terms
 
-    def _terms(
-        self, decoded: DecodedMap, truths: Truths, owners: Int64[Tensor, "b a h w"]
-    ) -> HeadTerms:
-        positive = owners >= 0
-        owner = owners[positive]
-        weight, wanted = truths.weights[owner], truths.boxes_xyxy[owner]
-        found = decoded.boxes_xyxy[positive]
-        box = (weight * (1 - aligned_ciou(found, wanted))).sum()  # Eq. 10
-
-        target = torch.zeros_like(decoded.objectness_logits)
-        slot_weight = (~self._ignored(decoded, truths)).float()
-        if self.objectness_target == "iou":
-            target[positive] = aligned_iou(found.detach(), wanted)
-        else:
-            target[positive] = 1.0
-        slot_weight[positive] = weight
-        objectness = bce(decoded.objectness_logits, target, weight=slot_weight, reduction="sum")
-
-        logits = decoded.class_logits[positive]
-        labels = torch.nn.functional.one_hot(truths.class_index[owner], self.num_classes).float()
-        labels = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
-        class_ = bce(logits, labels, weight=weight[:, None], reduction="sum")
-        return HeadTerms(box, objectness, class_, positive.sum())
-
-    @torch.no_grad()
-    def _ignored(self, decoded: DecodedMap, truths: Truths) -> Bool[Tensor, "b a h w"]:
-        """Slots that see an object well although it is not theirs to learn."""
-        padded = _boxes_per_picture(truths, batch=len(decoded.boxes_xyxy))
-        overlaps = pairwise_iou(decoded.boxes_xyxy.flatten(1, 3), padded)
-        covers = overlaps.amax(dim=-1) if padded.shape[1] else overlaps.sum(dim=-1)
-        names_a_class = decoded.class_logits.sigmoid().amax(dim=-1) > IGNORE_CLASS_PROBABILITY
-        return (covers > self.ignore_threshold).view_as(names_a_class) & names_a_class
+def _mean_losses(heads: list[HeadTerms], count: int) -> Float[Tensor, "n"]:
+    """For each truth the mean of its slots' losses over all heads."""
+    truth = torch.cat([head.truth for head in heads])
+    losses = torch.cat([head.losses for head in heads])
+    summed = losses.new_zeros(count).index_add(0, truth, losses)
+    return summed / torch.bincount(truth, minlength=count).clamp(min=1)
 
 
-def matching_anchors(
-    boxes_xyxy: Float[Tensor, "n 4"],
-    anchors: Sequence[Anchors],
-    threshold: float,
-) -> list[Bool[Tensor, "n a"]]:
-    """For each head, which of its anchors learn which truth.
-
-    Shapes are compared with their centres put together. The anchor of the greatest IoU over all
-    heads matches (the first of equals), and so does every other one above ``threshold``.
-
-    >>> matching_anchors(torch.tensor([[0.0, 0.0, 9.0, 9.0]]), [[(10, 10), (40, 40)]], 0.213)
-    [tensor([[ True, False]])]
-    """
-    sizes = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    flat = sizes.new_tensor([list(pair) for head in anchors for pair in head])
-    overlaps = pairwise_iou(_centred(sizes), _centred(flat))
-    matched = overlaps > threshold
-    if len(sizes):
-        matched.scatter_(1, overlaps.argmax(dim=1, keepdim=True), True)
-    return list(matched.split([len(head) for head in anchors], dim=1))
+def _class_weights(
+    settings: DetectionLossSettings, num_classes: int, class_counts: Sequence[int] | None
+) -> Float[Tensor, "c"]:
+    given = settings.class_weights
+    if given == "none":
+        return torch.ones(num_classes)
+    if given == "balanced":
+        if class_counts is None or len(class_counts) != num_classes or not sum(class_counts):
+            raise SettingsError(
+                "balanced class weights need to know how often the classes are",
+                expected=f"{num_classes} counts, not all 0",
+                got=str(class_counts),
+            )
+        counts = torch.tensor(class_counts, dtype=torch.float64)
+        weights = counts.sum() / ((counts > 0).sum() * counts.clamp(min=1))
+        return weights.clamp(max=LARGEST_BALANCED_WEIGHT).float()
+    if len(given) != num_classes:
+        raise SettingsError(
+            "setting 'class_weights' of the detection loss cannot be used",
+            expected=f"{num_classes} numbers, one a class",
+            got=f"{len(given)} numbers",
+        )
+    return torch.tensor([float(weight) for weight in given])
 
 
 def _refuse_outside(name: str, index: Int64[Tensor, "n"], count: int) -> None:
@@ -237,37 +262,3 @@ def _refuse_outside(name: str, index: Int64[Tensor, "n"], count: int) -> None:
             got=str(int(index[row])),
             where=f"truth {row} of the batch",
         )
-
-
-def _centred(sizes: Float[Tensor, "n 2"]) -> Float[Tensor, "n 4"]:
-    return torch.cat([-sizes / 2, sizes / 2], dim=1)
-
-
-def _slot_owners(
-    decoded: DecodedMap, truths: Truths, matched: Bool[Tensor, "n a"], stride: int
-) -> Int64[Tensor, "b a h w"]:
-    """The truth (row) that each slot learns, -1 for none; of several the last one."""
-    shape = decoded.objectness_logits.shape
-    _, num_anchors, height, width = shape
-    centres = (truths.boxes_xyxy[:, :2] + truths.boxes_xyxy[:, 2:]) / (2 * stride)
-    # A centre on the far border belongs to the last cell.
-    column = centres[:, 0].floor().long().clamp(0, width - 1)
-    row = centres[:, 1].floor().long().clamp(0, height - 1)
-    truth, anchor = matched.nonzero().unbind(1)
-    slot = (truths.image_index[truth] * num_anchors + anchor) * height + row[truth]
-    slot = slot * width + column[truth]
-    owners = truth.new_full((shape.numel(),), -1)
-    # The greatest row wins: deterministic, where plain indexing leaves the order open.
-    return owners.scatter_reduce(0, slot, truth, reduce="amax").view(shape)
-
-
-def _boxes_per_picture(truths: Truths, batch: int) -> Float[Tensor, "b t 4"]:
-    """Each picture's truths, filled up with empty boxes, which overlap nothing."""
-    order = torch.argsort(truths.image_index, stable=True)
-    picture = truths.image_index[order]
-    counts = torch.bincount(picture, minlength=batch)
-    place = torch.arange(len(picture), device=picture.device)
-    place = place - (counts.cumsum(0) - counts)[picture]
-    padded = truths.boxes_xyxy.new_zeros(batch, int(counts.max()), 4)
-    padded[picture, place] = truths.boxes_xyxy[order]
-    return padded

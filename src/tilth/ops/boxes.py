@@ -31,6 +31,7 @@ __all__ = [
     "box_area",
     "clip_boxes",
     "cxcywh_to_xyxy",
+    "distance_penalty",
     "pairwise_iou",
     "xyxy_to_cxcywh",
 ]
@@ -97,7 +98,7 @@ def aligned_giou(first_xyxy: Float[Tensor, "*#n 4"], second_xyxy: Float[Tensor, 
 def aligned_diou(first_xyxy: Float[Tensor, "*#n 4"], second_xyxy: Float[Tensor, "*#n 4"]) -> Tensor:
     """Distance IoU, -1 to 1: IoU less the squared distance of the centres over the diagonal's."""
     iou, _ = _intersection_and_union(first_xyxy, second_xyxy)
-    return iou - _distance_penalty(first_xyxy, second_xyxy)  # Eq. 7
+    return iou - distance_penalty(first_xyxy, second_xyxy)  # Eq. 7
 
 
 def aligned_ciou(first_xyxy: Float[Tensor, "*#n 4"], second_xyxy: Float[Tensor, "*#n 4"]) -> Tensor:
@@ -108,7 +109,17 @@ def aligned_ciou(first_xyxy: Float[Tensor, "*#n 4"], second_xyxy: Float[Tensor, 
     with torch.no_grad():
         # At a perfect fit both terms of the divisor vanish, and so must the penalty.
         trade_off = aspect / (1 - iou + aspect).clamp(min=EPSILON)  # Eq. 11
-    return iou - _distance_penalty(first_xyxy, second_xyxy) - trade_off * aspect  # Eq. 10
+    return iou - distance_penalty(first_xyxy, second_xyxy) - trade_off * aspect  # Eq. 10
+
+
+def distance_penalty(
+    first_xyxy: Float[Tensor, "*#n 4"], second_xyxy: Float[Tensor, "*#n 4"]
+) -> Tensor:
+    """Squared distance of the centres over the squared diagonal of the box around both, 0 to 1."""
+    shift = first_xyxy[..., :2] + first_xyxy[..., 2:] - second_xyxy[..., :2] - second_xyxy[..., 2:]
+    centre_distance = (shift**2).sum(-1) / 4
+    diagonal = (_enclosing_size(first_xyxy, second_xyxy) ** 2).sum(-1)
+    return centre_distance / diagonal.clamp(min=EPSILON)  # Eq. 6
 
 
 def _intersection_and_union(first_xyxy: Tensor, second_xyxy: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,14 +136,6 @@ def _enclosing_size(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
     low = torch.minimum(first_xyxy[..., :2], second_xyxy[..., :2])
     high = torch.maximum(first_xyxy[..., 2:], second_xyxy[..., 2:])
     return high - low
-
-
-def _distance_penalty(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
-    """Squared distance of the centres over the squared diagonal of the box around both."""
-    shift = first_xyxy[..., :2] + first_xyxy[..., 2:] - second_xyxy[..., :2] - second_xyxy[..., 2:]
-    centre_distance = (shift**2).sum(-1) / 4
-    diagonal = (_enclosing_size(first_xyxy, second_xyxy) ** 2).sum(-1)
-    return centre_distance / diagonal.clamp(min=EPSILON)  # Eq. 6
 
 
 def _aspect_angle(boxes_xyxy: Tensor) -> Tensor:

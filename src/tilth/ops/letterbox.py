@@ -1,4 +1,7 @@
-"""Fit a picture of any shape into a square without bending it, and carry boxes along and back."""
+"""Fit a picture of any shape into a square, and carry boxes along and back.
+
+By `letterbox` without bending it, or by `stretch` as Darknet does.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-__all__ = ["FILL", "Placement", "from_letterbox", "letterbox", "to_letterbox"]
+__all__ = ["FILL", "Placement", "from_letterbox", "letterbox", "stretch", "to_letterbox"]
 
 FILL = 127  # Darknet pads with 0.5
 
@@ -57,6 +60,20 @@ def letterbox(
         scale_x=new_width / width, scale_y=new_height / height, left=left, top=top
     )
     return square, placement
+
+
+def stretch(
+    image: UInt8[Tensor, "3 h w"], size: int
+) -> tuple[UInt8[Tensor, "3 {size} {size}"], Placement]:
+    """Resize both sides to ``size`` pixels, whatever the shape was.
+
+    >>> square, placement = stretch(torch.zeros(3, 50, 100, dtype=torch.uint8), 64)
+    >>> square.shape, placement.scale_x, placement.scale_y
+    (torch.Size([3, 64, 64]), 0.64, 1.28)
+    """
+    height, width = image.shape[-2:]
+    square = interpolate(image[None], size=(size, size), mode="bilinear", antialias=True)[0]
+    return square, Placement(scale_x=size / width, scale_y=size / height, left=0, top=0)
 
 
 def to_letterbox(
