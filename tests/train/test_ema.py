@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 from toy_training import network
 
@@ -36,6 +39,20 @@ def test_first_updates_follow_closely():
         model.weight.add_(1.0)
     average.update(0)
     assert average.model.weight.item() - start > 0.85  # not 0.0001
+
+
+def test_ramp_is_its_written_formula_and_reaches_the_decay():
+    average = MovingAverage(torch.nn.Linear(1, 1, bias=False), decay=0.9998, ramp=2000)
+    expected = average.model.weight.item()
+    followed = average._followed[0]
+    for updates in range(40):
+        with torch.no_grad():
+            followed.add_(0.1)
+        average.update(updates)
+        decay = 0.9998 * (1 - math.exp(-(updates + 1) / 2000))
+        expected = decay * expected + (1 - decay) * followed.item()
+    assert average.model.weight.item() == pytest.approx(expected, rel=1e-4)
+    assert average._decay_at(20_000) == pytest.approx(0.9998, abs=1e-4)
 
 
 def test_average_is_apart_from_the_model():

@@ -4,48 +4,44 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from labelled_pictures import labelled
 from PIL import Image
 
-from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
-from tilth.data.records import Category, Geometry
+from tilth.data.records import Geometry
 from tilth.errors import DataError, EmptyDatasetError, MediaError, SettingsError
-from tilth.train.jitter import NO_JITTER, JitterSettings
+from tilth.train.augment_settings import LIGHT, NO_AUGMENT, AugmentSettings
 from tilth.train.loading import DetectionBatches, epoch_order
+from tilth.train.picture_cache import CacheSettings
+from tilth.train.sampling import WeightedSampler
 
-
-def _dataset(sizes, boxes):
-    """``sizes``: (width, height) a medium; ``boxes``: (medium, class, box, crowd, geometry)."""
-    media_index = np.array([row[0] for row in boxes], dtype=np.int64)
-    m, n = len(boxes), len(sizes)
-    media = MediaColumns(
-        id=np.arange(n),
-        uri=[f"{i}.png" for i in range(n)],
-        width=np.array([w for w, _ in sizes], dtype=np.int32),
-        height=np.array([h for _, h in sizes], dtype=np.int32),
-        split=np.zeros(n, dtype=np.int8),
-        parent_id=np.full(n, -1),
-    )
-    annotations = AnnotationColumns(
-        id=np.arange(m),
-        media_index=media_index,
-        category_index=np.array([row[1] for row in boxes], dtype=np.int64),
-        boxes_xyxy=np.array([row[2] for row in boxes], dtype=np.float64).reshape(m, 4),
-        area=np.ones(m),
-        is_crowd=np.array([row[3] for row in boxes], dtype=bool),
-        score=np.full(m, np.nan, dtype=np.float32),
-        source=np.zeros(m, dtype=np.uint8),
-        review_state=np.zeros(m, dtype=np.uint8),
-        geometry=np.array([row[4] for row in boxes], dtype=np.uint8),
-        segmentation=[None] * m,
-        attributes=[None] * m,
-    )
-    categories = (Category(name="dog", origin_id=1), Category(name="cat", origin_id=2))
-    return Dataset(categories=categories, media=media, annotations=annotations)
+EVERYTHING = AugmentSettings(
+    resize="stretch",
+    fill="mean",
+    vertical_flip_probability=0.5,
+    jitter=0.3,
+    rotation_degrees=20.0,
+    shear_degrees=10.0,
+    perspective=0.2,
+    brightness=0.2,
+    saturation=0.2,
+    contrast=0.2,
+    mosaic=0.7,
+    mixup=0.5,
+    cutout=0.5,
+    copy_paste=0.7,
+    blur=0.5,
+    noise=0.5,
+    jpeg=0.5,
+    multi_scale=2.0,
+    multi_scale_every=2,
+    min_visible=0.1,
+)
 
 
 @pytest.fixture
@@ -62,12 +58,12 @@ def pictures(tmp_path):
         Image.fromarray(image).save(tmp_path / f"{row}.png")
     boxes.insert(1, (0, 0, (0, 0, 64, 48), True, Geometry.BOX))
     boxes.insert(2, (0, 1, (0, 0, 64, 48), False, Geometry.LABEL))
-    return [tmp_path / f"{row}.png" for row in range(5)], _dataset(sizes, boxes)
+    return [tmp_path / f"{row}.png" for row in range(5)], labelled(sizes, boxes)
 
 
 def _batches(pictures, **options):
     images, dataset = pictures
-    options = {"size": 64, "batch_size": 2, "seed": 0, "settings": NO_JITTER, **options}
+    options = {"size": 64, "batch_size": 2, "seed": 0, "settings": NO_AUGMENT, **options}
     return DetectionBatches(images, dataset, **options)
 
 
@@ -92,7 +88,7 @@ def test_shapes_types_and_order(pictures):
     assert batch["names"] == [str(images[row]) for row in batch["media_index"]]
 
 
-@pytest.mark.parametrize("settings", [NO_JITTER, JitterSettings(hue=0, saturation=0)])
+@pytest.mark.parametrize("settings", [NO_AUGMENT, replace(LIGHT, hue=0, saturation=0)])
 def test_boxes_lie_around_the_pixels_of_their_object(pictures, settings):
     batches = _batches(pictures, batch_size=5, settings=settings)
     for step in range(6):
@@ -117,6 +113,83 @@ def test_crowds_and_labels_without_a_box_are_no_targets(pictures):
     assert (batch["image_index"] == place).sum() == 1
 
 
+def test_crowds_and_difficult_objects_are_regions_to_ignore(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "0.png")
+    boxes = [
+        (0, 0, (0, 0, 16, 16), False, Geometry.BOX),
+        (0, 0, (16, 0, 32, 16), True, Geometry.BOX),
+        (0, 1, (32, 0, 48, 16), False, Geometry.BOX),
+        (0, 1, (48, 0, 64, 16), False, Geometry.BOX),
+    ]
+    marks = [None, None, {"difficult": True}, {"difficult": 0, "pose": "left"}]
+    dataset = labelled([(64, 64)], boxes, attributes=marks)
+    options = {"size": 64, "batch_size": 1, "seed": 0, "settings": NO_AUGMENT}
+    batch = DetectionBatches([tmp_path / "0.png"], dataset, **options).batch(0)
+    assert batch["boxes_xyxy"][:, 0].tolist() == [0, 48]
+    assert batch["ignore_boxes_xyxy"].tolist() == [[16, 0, 32, 16], [32, 0, 48, 16]]
+    assert batch["ignore_image_index"].tolist() == [0, 0]
+    batch = DetectionBatches(
+        [tmp_path / "0.png"], dataset, include_difficult=True, **options
+    ).batch(0)
+    assert batch["boxes_xyxy"][:, 0].tolist() == [0, 32, 48]
+    assert batch["ignore_boxes_xyxy"].tolist() == [[16, 0, 32, 16]]
+
+
+def test_weights_of_annotations_reach_their_boxes(pictures):
+    weights = np.array([0.5, 9, 9, 2, 3, 4])  # rows 1 and 2 are a crowd and a label
+    batch = _batches(pictures, batch_size=5, weights=weights).batch(0)
+    media = batch["media_index"][batch["image_index"]]
+    expected = {0: 0.5, 1: 2.0, 2: 3.0, 3: 4.0}
+    assert batch["box_weights"].tolist() == [expected[row] for row in media.tolist()]
+    assert batch["box_weights"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("weights", [np.ones(4), np.array([1, 1, 1, 1, 1, -1.0])])
+def test_weights_that_cannot_be_used_are_refused(pictures, weights):
+    with pytest.raises(DataError, match="weights of the annotations"):
+        _batches(pictures, weights=weights)
+
+
+def test_the_last_part_of_a_run_has_no_mosaic_and_no_mixture(pictures):
+    settings = AugmentSettings(mosaic=1.0, mixup=1.0, close_mosaic=0.25)
+    batches = _batches(pictures, settings=settings, num_batches=20)
+    samples = [batches.parameters_of(position) for position in range(40)]
+    assert [len(sample.pictures) for sample in samples] == [4] * 30 + [1] * 10
+    assert [sample.other is not None for sample in samples] == [True] * 30 + [False] * 10
+    unknown = _batches(pictures, settings=settings)
+    assert len(unknown.parameters_of(10_000).pictures) == 4
+
+
+def test_what_is_logged_says_what_is_done(pictures):
+    batches = _batches(pictures, settings=EVERYTHING)
+    logged = batches.parameters_of(7).to_dict()
+    assert msgspec.json.decode(msgspec.json.encode(logged))["size"] == batches.size_of(3)
+    assert logged["pictures"][0]["row"] == int(batches.batch(3)["media_index"][1])
+
+
+def test_sizes_of_unlabelled_media_are_looked_up(pictures):
+    images, dataset = pictures
+    zero = np.zeros(5, dtype=np.int32)
+    boxes = dataset.annotations.boxes_xyxy.copy()
+    boxes[0, 2] = 500.0  # beyond the picture
+    unknown = replace(
+        dataset,
+        media=replace(dataset.media, width=zero, height=zero),
+        annotations=replace(dataset.annotations, boxes_xyxy=boxes),
+    )
+    known = replace(dataset, annotations=replace(dataset.annotations, boxes_xyxy=boxes))
+    _assert_equal(_batches((images, unknown)).batch(0), _batches((images, known)).batch(0))
+    _assert_equal(_batches((images, unknown)).batch(1), _batches((images, known)).batch(1))
+
+
+def test_an_empty_file_names_its_path(pictures):
+    images, _ = pictures
+    images[2].write_bytes(b"")
+    with pytest.raises(MediaError, match="empty") as caught:
+        _batches(pictures, batch_size=5).batch(0)
+    assert caught.value.where == str(images[2])
+
+
 def test_targets_end_at_the_border_of_their_picture(tmp_path):
     Image.new("RGB", (60, 30)).save(tmp_path / "0.png")
     boxes = [
@@ -128,11 +201,11 @@ def test_targets_end_at_the_border_of_their_picture(tmp_path):
     ]
     batch = DetectionBatches(
         [tmp_path / "0.png"],
-        _dataset([(60, 30)], boxes),
+        labelled([(60, 30)], boxes),
         size=60,
         batch_size=1,
         seed=0,
-        settings=NO_JITTER,
+        settings=NO_AUGMENT,
     ).batch(0)
     # At this size the picture is not resized; 15 pixels of padding lie above it.
     expected = [[10, 20, 20, 30], [0, 35, 12, 45], [59, 44, 60, 45]]
@@ -143,33 +216,34 @@ def test_targets_end_at_the_border_of_their_picture(tmp_path):
 def test_pictures_without_a_box_are_trained_on(tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "0.png")
     batch = DetectionBatches(
-        [tmp_path / "0.png"], _dataset([(20, 20)], []), size=32, batch_size=1, seed=0
+        [tmp_path / "0.png"], labelled([(20, 20)], []), size=32, batch_size=1, seed=0
     ).batch(0)
     assert batch["boxes_xyxy"].shape == (0, 4)
     assert batch["class_index"].shape == batch["image_index"].shape == (0,)
 
 
-def test_same_number_same_batch_in_any_order(pictures):
-    settings = JitterSettings()
+@pytest.mark.parametrize("settings", [LIGHT, AugmentSettings(), EVERYTHING])
+def test_same_number_same_batch_in_any_order(pictures, settings):
     forwards = [_batches(pictures, settings=settings).batch(step) for step in range(8)]
-    again = _batches(pictures, settings=settings, cache_bytes=0)
+    again = _batches(pictures, settings=settings, cache=CacheSettings(gigabytes=0))
     for step in reversed(range(8)):
         _assert_equal(again.batch(step), forwards[step])
 
 
 def test_epochs_differ_and_so_does_another_seed(pictures):
-    batches = _batches(pictures, batch_size=5, settings=JitterSettings())
+    batches = _batches(pictures, batch_size=5, settings=AugmentSettings())
     first, second = batches.batch(0), batches.batch(1)
     by_media = [b["images"][b["media_index"].argsort()] for b in (first, second)]
     assert not torch.equal(*by_media)
-    other = _batches(pictures, batch_size=5, settings=JitterSettings(), seed=1).batch(0)
+    other = _batches(pictures, batch_size=5, settings=AugmentSettings(), seed=1).batch(0)
     assert not torch.equal(first["images"], other["images"])
 
 
-def test_two_small_batches_are_one_large_one(pictures):
-    settings = JitterSettings()
-    small = _batches(pictures, batch_size=2, settings=settings)
-    large = _batches(pictures, batch_size=4, settings=settings).batch(1)
+@pytest.mark.parametrize("settings", [LIGHT, EVERYTHING])
+def test_two_small_batches_are_one_large_one(pictures, settings):
+    options = {"settings": settings, "num_batches": 4}
+    small = _batches(pictures, batch_size=2, batches_per_step=2, **options)
+    large = _batches(pictures, batch_size=4, **{**options, "num_batches": 2}).batch(1)
     halves = [small.batch(2), small.batch(3)]
     assert torch.equal(torch.cat([half["images"] for half in halves]), large["images"])
     assert torch.equal(torch.cat([half["boxes_xyxy"] for half in halves]), large["boxes_xyxy"])
@@ -179,11 +253,11 @@ def test_two_small_batches_are_one_large_one(pictures):
 @given(num_images=st.integers(1, 40), batch_size=st.integers(1, 40), seed=st.integers(0, 3))
 def test_every_picture_comes_once_an_epoch(num_images, batch_size, seed):
     batch_size = min(batch_size, num_images)
-    dataset = _dataset([(8, 8)] * num_images, [])
+    dataset = labelled([(8, 8)] * num_images, [])
     batches = DetectionBatches(
         [None] * num_images, dataset, size=8, batch_size=batch_size, seed=seed
     )
-    seen = [batches._media_at(position) for position in range(3 * num_images)]
+    seen = [batches.parameters_of(position).pictures[0].row for position in range(3 * num_images)]
     for epoch in range(3):
         order = seen[epoch * num_images : (epoch + 1) * num_images]
         assert sorted(order) == list(range(num_images))
@@ -193,9 +267,12 @@ def test_every_picture_comes_once_an_epoch(num_images, batch_size, seed):
 def test_identity_names_data_and_settings(pictures):
     images, dataset = pictures
     identity = _batches(pictures).identity
-    assert identity == _batches(pictures, cache_bytes=1).identity
+    assert identity == _batches(pictures, cache=CacheSettings(gigabytes=1e-9)).identity
     assert identity != _batches(pictures, seed=1).identity
-    assert identity != _batches(pictures, settings=replace(NO_JITTER, scale=0.1)).identity
+    assert identity != _batches(pictures, settings=replace(NO_AUGMENT, scale=0.1)).identity
+    weighted = WeightedSampler(np.arange(5), seed=0)
+    assert identity != _batches(pictures, sampler=weighted).identity
+    assert identity != _batches(pictures, weights=np.full(6, 0.5)).identity
     moved = dataset.annotations.boxes_xyxy.copy()
     moved[0, 0] += 1
     changed = replace(dataset, annotations=replace(dataset.annotations, boxes_xyxy=moved))
@@ -204,7 +281,7 @@ def test_identity_names_data_and_settings(pictures):
 
 def test_empty_set_is_refused():
     with pytest.raises(EmptyDatasetError, match="no picture"):
-        DetectionBatches([], _dataset([], []), size=64, batch_size=1, seed=0)
+        DetectionBatches([], labelled([], []), size=64, batch_size=1, seed=0)
 
 
 @pytest.mark.parametrize("batch_size", [0, 6])

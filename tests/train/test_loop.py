@@ -185,8 +185,38 @@ def test_infinite_gradient_of_a_finite_loss_is_refused(tmp_path):
     def root_of_zero(model, batch):
         return {"total": (model(batch["images"]).sum() * 0).sqrt()}
 
-    with pytest.raises(TrainingError, match="the gradient is not finite"):
-        _fit(tmp_path, loss=root_of_zero)
+    settings = replace(SETTINGS, accumulate=2)
+    with pytest.raises(TrainingError, match="the gradient is not finite") as caught:
+        _fit(tmp_path, settings, loss=root_of_zero)
+    # Either batch of the step may have done it.
+    assert caught.value.where == f"step 0, batch of {', '.join(f'blob-{n}' for n in range(8))}"
+    assert "0.weight" in caught.value.got
+
+
+def test_a_line_of_metrics_is_the_mean_of_its_steps(tmp_path):
+    _fit(tmp_path / "each", SETTINGS)
+    result = _fit(tmp_path / "some", replace(SETTINGS, log_every=8))
+    each = _losses(tmp_path / "each")
+    wanted = [sum(each[a:b]) / (b - a) for a, b in ((0, 8), (8, 16), (16, 20))]
+    assert _losses(tmp_path / "some") == pytest.approx(wanted, rel=1e-6)
+    assert result.loss["total"] == _losses(tmp_path / "some")[-1]
+
+
+def test_warm_up_as_a_share_of_the_run(tmp_path):
+    shared = replace(SETTINGS, warmup_steps=0, warmup_fraction=0.2)
+    assert shared.num_warmup_steps == SETTINGS.warmup_steps
+    _fit(tmp_path / "share", shared)
+    _fit(tmp_path / "steps", SETTINGS)
+    assert _losses(tmp_path / "share") == _losses(tmp_path / "steps")
+
+
+def test_l1_makes_weights_that_the_loss_does_not_need_small(tmp_path):
+    settings = replace(SETTINGS, steps=200, weight_decay=0.0, clip_norm=0.0)
+    plain, pulled = network(normalised=False), network(normalised=False)
+    _fit(tmp_path / "plain", settings, model=plain)
+    _fit(tmp_path / "l1", replace(settings, l1=1e-3), model=pulled)
+    small = [(model[0].weight.abs() < 1e-3).float().mean() for model in (plain, pulled)]
+    assert small[1] > small[0] + 0.3
 
 
 def test_loss_without_total_is_refused(tmp_path):
@@ -235,6 +265,14 @@ def test_missing_cuda_is_refused(tmp_path):
         ("ema_decay", 1.0),
         ("final_learning_rate_fraction", 1.5),
         ("workers", -1),
+        ("warmup_fraction", 0.5),
+        ("warmup_power", 0.0),
+        ("drops_at", (0.9, 0.8)),
+        ("drops_at", (1.0,)),
+        ("drop_factor", 0.0),
+        ("patience", -1),
+        ("l1", -1e-5),
+        ("timeout", 0.0),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(name, value):

@@ -6,7 +6,14 @@ import pytest
 import torch
 from toy_training import Blobs, network, squared_error
 
-from tilth.train.optimiser import OPTIMISERS, build_optimiser, parameter_groups
+from tilth.errors import SettingsError
+from tilth.train.loop_settings import LoopSettings
+from tilth.train.optimiser import (
+    OPTIMISERS,
+    add_l1_gradient,
+    build_optimiser,
+    parameter_groups,
+)
 
 
 def test_decay_is_for_kernels_alone():
@@ -45,3 +52,28 @@ def test_momentum_is_the_first_beta_of_adamw():
     options = {"learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.0}
     optimiser = build_optimiser(torch.nn.Linear(2, 2), name="adamw", **options)
     assert optimiser.param_groups[0]["betas"] == (0.8, 0.999)
+
+
+def test_nesterov_reaches_sgd_and_is_refused_elsewhere():
+    options = {"learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.0, "nesterov": True}
+    optimiser = build_optimiser(torch.nn.Linear(2, 2), name="sgd", **options)
+    assert optimiser.param_groups[0]["nesterov"] is True
+    with pytest.raises(SettingsError, match="'nesterov'"):
+        LoopSettings(optimiser="adamw", nesterov=True)
+    with pytest.raises(SettingsError, match="'nesterov'"):
+        LoopSettings(momentum=0.0, nesterov=True)
+
+
+def test_l1_gradient_is_that_of_the_sum_of_absolute_values():
+    model = network()
+    kernels = [model[0].weight, model[4].weight]
+    (3e-3 * sum(kernel.abs().sum() for kernel in kernels)).backward()
+    wanted = [kernel.grad.clone() for kernel in kernels]
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    model[1].weight.grad = None
+    add_l1_gradient(model, 3e-3)
+    for kernel, gradient in zip(kernels, wanted, strict=True):
+        torch.testing.assert_close(kernel.grad, gradient)
+    assert model[0].bias.grad.abs().sum() == 0
+    assert model[1].weight.grad is None

@@ -225,6 +225,17 @@ def test_logging_more_often_is_no_other_run(tmp_path):
     assert result.resumed_from == 22
 
 
+def test_two_and_two_epochs_are_four_on_a_constant_rate(tmp_path):
+    settings = dataclasses.replace(RESUME_SETTINGS, schedule="constant", evaluate_every=0, steps=22)
+    longer = dataclasses.replace(settings, steps=44)
+    _fit(tmp_path / "four", longer)
+    _fit(tmp_path / "two", settings)
+    _, result = _fit(tmp_path / "two", longer, extend=True)
+    assert result.resumed_from == 22
+    four, two = (tmp_path / name / "last.safetensors" for name in ("four", "two"))
+    assert four.read_bytes() == two.read_bytes()
+
+
 def test_more_steps_only_when_asked_for(tmp_path):
     settings = dataclasses.replace(RESUME_SETTINGS, steps=22)
     _fit(tmp_path, settings)

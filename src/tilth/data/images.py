@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +29,7 @@ __all__ = [
     "content_hash",
     "decode_image",
     "expect_size",
+    "read_at_least",
     "read_bytes",
     "read_image",
     "read_size",
@@ -68,16 +70,62 @@ def decode_image(
             raise _broken(where, error) from error
 
 
-def expect_size(image_rgb: NDArray[np.uint8], size: tuple[int, int], *, where: str) -> None:
+def read_at_least(
+    path: Path, least: Callable[[int, int], tuple[int, int]], *, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], tuple[int, int], int]:
+    """A picture that is going to be made smaller, its stored width and height, and what of it came.
+
+    One that is four times as large as needed, or more, comes back at a half, a quarter or an
+    eighth of its size, but at least twice as large as needed: JPEGs are decoded so, which takes a
+    fraction of the time and memory; of others, squares of pixels are averaged. The last square of
+    a row or column may reach beyond the picture: 1,201 pixels at a quarter are 301, which stand for
+    1,204.
+
+    Args:
+        least: the width and height that are needed, of the stored ones.
+
+    Returns:
+        uint8 [h, w, 3], (width, height), and the stored pixels along the side of one that came.
+
+    Raises:
+        MediaError: see `read_image`.
+    """
+    data, where = read_bytes(path), str(path)
+    with _opened(io.BytesIO(data), where, max_pixels) as picture:
+        width, height = picture.size
+        factor = _reduction((width, height), least(width, height))
+        plain = picture.mode in ("RGB", "L")
+        try:
+            if picture.format == "JPEG" and plain and data.endswith(_JPEG_END):
+                return _decode_jpeg(data, where, factor), (width, height), factor
+            if factor > 1:
+                whole = picture if plain else Image.fromarray(_to_rgb(picture, where))
+                picture = whole.reduce(factor)
+            return _to_rgb(picture, where), (width, height), factor
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise _broken(where, error) from error
+
+
+def _reduction(size: tuple[int, int], needed: tuple[int, int]) -> int:
+    for factor in (8, 4, 2):
+        if all(side >= 2 * factor * least for side, least in zip(size, needed, strict=True)):
+            return factor
+    return 1
+
+
+def expect_size(
+    image_rgb: NDArray[np.uint8] | tuple[int, int], size: tuple[int, int], *, where: str
+) -> None:
     """Refuse a picture that is not the one its labels were made for.
 
     Args:
+        image_rgb: the picture, or its width and height.
         size: width and height that the labels say; 0 where they do not.
 
     Raises:
         MediaError: the picture has another size, so that boxes would lie elsewhere in it.
     """
-    found = (image_rgb.shape[1], image_rgb.shape[0])
+    found = image_rgb if isinstance(image_rgb, tuple) else (image_rgb.shape[1], image_rgb.shape[0])
     if all(size) and found != tuple(size):
         raise MediaError(
             "the picture has another size than its labels were made for",
@@ -134,9 +182,17 @@ def read_bytes(path: Path) -> bytes:
         MediaError: missing, or not readable.
     """
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
+    if not data:
+        raise MediaError(
+            "not a picture that can be read",
+            where=str(path),
+            got="an empty file",
+            fix="fetch the file again, or take it out of the label file",
+        )
+    return data
 
 
 def _opened(stream: IO[bytes], where: str, max_pixels: int) -> Image.Image:
@@ -164,10 +220,16 @@ def _opened(stream: IO[bytes], where: str, max_pixels: int) -> Image.Image:
     return picture
 
 
-def _decode_jpeg(data: bytes, where: str) -> NDArray[np.uint8]:
+def _decode_jpeg(data: bytes, where: str, factor: int = 1) -> NDArray[np.uint8]:
     import cv2
 
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    sizes = {
+        1: cv2.IMREAD_COLOR,
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }
+    flags = sizes[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error as error:

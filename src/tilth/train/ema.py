@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +16,20 @@ class MovingAverage:
 
     The decay ramps up as ``d = min(decay, (1 + t) / (10 + t))`` over updates ``t``, as in
     TensorFlow's ExponentialMovingAverage; otherwise a short run would still be evaluated with the
-    weights that it started from. Floating-point buffers (running statistics of a normalisation)
-    are averaged too, because they belong to the averaged weights; counters are copied.
+    weights that it started from. With ``ramp`` above 0 it is ``d = decay (1 - exp(-(1 + t) /
+    ramp))`` instead, as detectors are often trained: that reaches a decay close to 1 sooner.
+    Floating-point buffers (running statistics of a normalisation) are averaged too, because they
+    belong to the averaged weights; counters are copied.
 
     Args:
         model: what to follow; the average starts as a copy of it.
         decay: below 1; 0.999 averages over about a thousand steps.
+        ramp: updates over which the decay is reached, or 0; 2000 goes with a decay of 0.9998.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, *, ramp: float = 0.0) -> None:
         self.decay = decay
+        self.ramp = ramp
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._average, self._followed = _paired_tensors(self.model, model, floating=True)
         self._counters, self._counted = _paired_tensors(self.model, model, floating=False)
@@ -32,10 +37,15 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Move towards the model as it is now; ``updates`` is how often this was done before."""
-        decay = min(self.decay, (1 + updates) / (10 + updates))
+        decay = self._decay_at(updates)
         torch._foreach_lerp_(self._average, self._followed, 1 - decay)
         for counter, counted in zip(self._counters, self._counted, strict=True):
             counter.copy_(counted)
+
+    def _decay_at(self, updates: int) -> float:
+        if self.ramp:
+            return self.decay * (1 - math.exp(-(1 + updates) / self.ramp))
+        return min(self.decay, (1 + updates) / (10 + updates))
 
 
 def _paired_tensors(

@@ -10,7 +10,7 @@ How many threads torch may use is the caller's business (`torch.set_num_threads`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +40,14 @@ class FitResult:
         steps: optimiser steps done.
         seconds: of training and evaluation, over all sessions that the run took.
         resumed_from: the step at which this call picked the run up; 0 for a fresh one.
-        loss: the terms of the last step.
+        loss: the terms of the last line of metrics: the mean over up to ``log_every`` steps.
         evaluation: the numbers of the last evaluation; empty without one.
         best_score, best_step: of the best evaluation, None without one.
         best_weights: file of the weights that scored best; the last ones without an evaluation.
         last_weights: file of the weights after the last step.
         metrics: the JSON lines.
         run_dir: the folder that holds all of it.
+        stopped_early: the run ended before its last step, for want of a gain (``patience``).
     """
 
     steps: int
@@ -60,6 +61,7 @@ class FitResult:
     last_weights: Path
     metrics: Path
     run_dir: Path
+    stopped_early: bool = False
 
 
 def fit(
@@ -88,13 +90,16 @@ def fit(
             module that it is given by calling it, not by its attributes.
         batches: ``batches.batch(number)``, a pure function; see `Batches`.
         evaluate: gives numbers, ``score`` (higher is better) among them, for a module in eval
-            mode and float32. Called in every process; the first one's numbers count.
+            mode and float32. Called in every process, so that it can share the work out
+            (`tilth.train.processes`); the first one's numbers count.
         progress: show a bar.
-        extend: accept more ``steps`` than the run had before. The cosine depends on the number of
-            steps, so the result is not that of a longer run from the start.
+        extend: accept more ``steps`` than the run had before, also after it has lost patience. A
+            cosine depends on the number of steps, so the result is not that of a longer run from
+            the start; with ``schedule="constant"`` it is, bit for bit.
 
     Raises:
-        TrainingError: a term that is not finite, or a folder that holds another run.
+        TrainingError: a term or gradient that is not finite, memory that ran out, a process that
+            has gone, or a folder that holds another run.
         StorageError: the disk is full; earlier checkpoints are intact.
 
     >>> import tempfile
@@ -112,49 +117,56 @@ def fit(
     True
     """
     run = start_run(model, batches, settings=settings, run_dir=run_dir, extend=extend)
-    accelerator, optimiser = run.accelerator, run.optimiser
     bar = training_bar(run.progress.step, settings.steps, visible=progress and run.is_main)
     with closing(run), closing(run.batches(batches)) as stream, bar as show:
-        for step in range(run.progress.step, settings.steps):
-            run.seed_step()
-            learning_rate = _set_learning_rate(optimiser, step, settings)
-            means: dict[str, float] = {}
-            for number in range(settings.accumulate):
-                batch = next(stream)
-                is_last = number == settings.accumulate - 1
-                with nullcontext() if is_last else accelerator.no_sync(run.trained):
-                    terms = loss(run.trained, batch)
-                    for name, value in _finite(terms, step, batch).items():
-                        means[name] = means.get(name, 0.0) + value / settings.accumulate
-                    accelerator.backward(terms["total"] / settings.accumulate)
-            gradient_norm = run.gradient_norm()
-            optimiser.step()
-            optimiser.zero_grad()
-            if run.average is not None:
-                run.average.update(step)
-            run.progress.step, run.progress.loss = step + 1, means
-
-            is_end = step + 1 == settings.steps
-            if is_end or _due(step, settings.log_every):
-                run.progress.loss = run.mean_over_processes(means)
-                rates = {"learning_rate": learning_rate, "gradient_norm": gradient_norm}
-                run.write({"loss": run.progress.loss, **rates, **run.throughput.read()})
-            if evaluate is not None and (is_end or _due(step, settings.evaluate_every)):
-                with run.throughput.paused():
-                    run.note_evaluation(_evaluated(run, evaluate))
-            if is_end or _due(step, settings.checkpoint_every):
+        while not run.is_over:
+            step = run.progress.step
+            with run.failures_explained():
+                run.begin_step()
+                learning_rate = _set_learning_rate(run.optimiser, step, settings)
+                means = _gradient(run, loss, stream)
+                norm = run.prepared_gradient()
+                run.optimiser.step()
+                run.optimiser.zero_grad()
+                run.end_step(means)
+                if evaluate is not None and (run.is_over or _due(step, settings.evaluate_every)):
+                    with run.throughput.paused():
+                        run.note_evaluation(_evaluated(run, evaluate))
+            speed: Mapping[str, float] = {}
+            if run.is_over or _due(step, settings.log_every):
+                speed = run.log({"learning_rate": learning_rate, "gradient_norm": norm})
+            if run.is_over or _due(step, settings.checkpoint_every):
                 with run.throughput.paused():
                     run.save()
-            show(step + 1, means["total"])
+            show(step + 1, means["total"], speed)
     return _result(run)
+
+
+def _gradient(run: Run, loss: Loss, stream: Iterator[Mapping[str, Any]]) -> dict[str, float]:
+    """Add up the gradient of one step; the loss terms, their mean over its batches."""
+    step, accumulate = run.progress.step, run.settings.accumulate
+    means: dict[str, float] = {}
+    for number in range(accumulate):
+        batch = next(stream)
+        is_last = number == accumulate - 1
+        with nullcontext() if is_last else run.accelerator.no_sync(run.trained):
+            terms = loss(run.trained, batch)
+            for name, value in _finite(terms, step, batch).items():
+                means[name] = means.get(name, 0.0) + value / accumulate
+            run.accelerator.backward(terms["total"] / accumulate)
+    return means
 
 
 def _set_learning_rate(optimiser: Optimizer, step: int, settings: LoopSettings) -> float:
     rate = settings.learning_rate * learning_rate_factor(
         step,
         steps=settings.steps,
-        warmup_steps=settings.warmup_steps,
+        warmup_steps=settings.num_warmup_steps,
         final_fraction=settings.final_learning_rate_fraction,
+        schedule=settings.schedule,
+        warmup_power=settings.warmup_power,
+        drops_at=settings.drops_at,
+        drop_factor=settings.drop_factor,
     )
     for group in optimiser.param_groups:
         group["lr"] = rate
@@ -191,9 +203,7 @@ def _due(step: int, every: int) -> bool:
 def _evaluated(run: Run, evaluate: Evaluate) -> Mapping[str, float]:
     module = run.deployed
     with torch.no_grad():
-        numbers = evaluate(module.eval())
-    run.model.train()
-    return numbers
+        return evaluate(module.eval())
 
 
 def _result(run: Run) -> FitResult:
@@ -211,4 +221,5 @@ def _result(run: Run) -> FitResult:
         last_weights=folder.last_weights,
         metrics=folder.metrics,
         run_dir=folder.root,
+        stopped_early=progress.step < run.settings.steps,
     )

@@ -1,7 +1,7 @@
 """Batches made ahead of time by threads, in order.
 
 Threads, not processes: decoding, resizing and tensor arithmetic release the interpreter lock, and
-threads share one cache of decoded pictures, where every process would hold its own.
+what threads have made need not be sent to anybody.
 """
 
 from __future__ import annotations

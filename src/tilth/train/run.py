@@ -10,9 +10,10 @@ import math
 import os
 import random
 import time
-from collections.abc import Generator, Mapping
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+)
 from torch import Tensor, nn
 
 from tilth.errors import SettingsError, TrainingError
@@ -33,14 +38,19 @@ from tilth.train.checkpoint import (
     save_weights,
     versions,
 )
+from tilth.train.early_stopping import Patience
 from tilth.train.ema import MovingAverage
+from tilth.train.freezing import Freezing
 from tilth.train.loop_settings import LoopSettings
-from tilth.train.optimiser import build_optimiser
+from tilth.train.memory import out_of_memory_explained
+from tilth.train.mlflow_tracker import MlflowTracker
+from tilth.train.optimiser import add_l1_gradient, build_optimiser
 from tilth.train.prefetch import prefetched
+from tilth.train.processes import from_main, lost_processes_explained, share_cores
 from tilth.train.run_folder import RunFolder
 from tilth.train.run_lock import run_lock
 from tilth.train.throughput import Throughput
-from tilth.train.trackers import JsonLines, TensorBoard
+from tilth.train.trackers import JsonLines, TensorBoard, Tracker
 
 __all__ = ["Batches", "Run", "RunProgress", "start_run"]
 
@@ -60,14 +70,23 @@ class Batches(Protocol):
 
 @dataclass(kw_only=True)
 class RunProgress:
-    """How far a run has come; part of every checkpoint."""
+    """How far a run has come; part of every checkpoint.
+
+    Attributes:
+        loss: the terms of the last line of metrics.
+        sums, summed: the terms of the steps since that line, added up, and how many those are.
+        patience: see `Patience`.
+    """
 
     step: int = 0
     seconds: float = 0.0
     loss: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
+    summed: int = 0
     evaluation: dict[str, float] = field(default_factory=dict)
     best_score: float | None = None
     best_step: int | None = None
+    patience: Patience = field(default_factory=Patience)
 
 
 class _Forward(nn.Module):
@@ -91,6 +110,7 @@ class Run:
         trained: what the loss calls: the model under mixed precision and, with several
             processes, under DistributedDataParallel.
         average: the moving average of the weights, or None.
+        freezing: which weights are not trained at the current step.
         resumed_from: the step of the checkpoint that was picked up, 0 for a fresh run.
         held: the lock of the folder, in the main process; `close` lets it go.
     """
@@ -102,6 +122,7 @@ class Run:
     trained: nn.Module
     optimiser: AcceleratedOptimizer
     average: MovingAverage | None
+    freezing: Freezing
     progress: RunProgress
     resumed_from: int
     held: ExitStack = field(default_factory=ExitStack)
@@ -109,16 +130,24 @@ class Run:
 
     def __post_init__(self) -> None:
         self._started = time.perf_counter() - self.progress.seconds
-        self._trackers: list[JsonLines | TensorBoard] = []
-        if self.is_main and self.progress.step < self.settings.steps:
-            self._trackers.append(JsonLines(self.folder.metrics, step=self.progress.step))
-            if self.settings.tensorboard:
-                self._trackers.append(TensorBoard(self.folder.tensorboard, step=self.progress.step))
+        self._batch_size = 0
+        self._names: list[str] = []
+        self._trackers: list[Tracker] = []
+        if self.is_main and not self.is_over:
+            self._trackers = _trackers(self.settings, self.folder, self.progress.step)
+        if not self.is_over:
+            self.freezing.apply(self.progress.step)
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and shows progress."""
         return self.accelerator.is_main_process
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last step is done, or patience has come to its end."""
+        is_done = self.progress.step >= self.settings.steps
+        return is_done or self.progress.patience.is_over(self.settings.patience)
 
     @property
     def deployed(self) -> nn.Module:
@@ -134,10 +163,12 @@ class Run:
         made = prefetched(source.batch, numbers, workers=self.settings.workers)
         for _, batch in self.throughput.waiting(made):
             placed = {name: self._placed(value) for name, value in batch.items()}
-            self.throughput.count(_num_samples(placed) * processes)
+            self._batch_size = _num_samples(placed)
+            self._names.extend(map(str, batch.get("names", ())))
+            self.throughput.count(self._batch_size * processes)
             yield placed
 
-    def seed_step(self) -> None:
+    def begin_step(self) -> None:
         """Make every global random draw of this step a function of seed, step and process.
 
         By generator: `torch.manual_seed` would also queue the seed of devices that are not there,
@@ -150,9 +181,25 @@ class Run:
         torch.default_generator.manual_seed(seed)
         if self.accelerator.device.type != "cpu":
             torch.get_device_module(self.accelerator.device).manual_seed(seed)
+        self._names.clear()
+        if self.progress.step and self.progress.step == self.settings.freeze.until_step:
+            self.freezing.apply(self.progress.step)
 
-    def gradient_norm(self) -> float:
-        """Clip the gradient; the norm that it had before.
+    @contextmanager
+    def failures_explained(self) -> Iterator[None]:
+        """Turn what can go wrong within a step into errors that say what to do.
+
+        Raises:
+            TrainingError: the memory ran out, or another process has gone.
+        """
+        with (
+            lost_processes_explained(),
+            out_of_memory_explained(self.progress.step, lambda: self._batch_size),
+        ):
+            yield
+
+    def prepared_gradient(self) -> float:
+        """Clip the gradient and add that of the L1 penalty; the norm that it had before.
 
         Raises:
             TrainingError: the norm is not finite. Under fp16 that is ordinary: accelerate's loss
@@ -161,13 +208,29 @@ class Run:
         limit = self.settings.clip_norm or float("inf")  # without clipping, still measured
         norm = float(self.accelerator.clip_grad_norm_(self.trained.parameters(), limit))
         if not math.isfinite(norm) and self.settings.precision != "fp16":
-            raise TrainingError(
-                "the gradient is not finite although the loss is",
-                where=f"step {self.progress.step}",
-                got=f"gradient norm {norm}",
-                fix="lower learning_rate, or look for a square root or division at zero",
-            )
+            raise self._broken_gradient(norm)
+        if self.settings.l1:
+            add_l1_gradient(self.model, self.settings.l1)
         return norm
+
+    def end_step(self, means: Mapping[str, float]) -> None:
+        """Follow the step with the moving average, and remember its loss terms."""
+        progress = self.progress
+        if self.average is not None:
+            self.average.update(progress.step)
+        progress.step += 1
+        progress.summed += 1
+        for name, value in means.items():
+            progress.sums[name] = progress.sums.get(name, 0.0) + value
+
+    def log(self, rates: Mapping[str, float]) -> dict[str, float]:
+        """Write the mean loss since the last line; the speed since then."""
+        progress, speed = self.progress, self.throughput.read()
+        means = {name: value / progress.summed for name, value in progress.sums.items()}
+        progress.loss = self.mean_over_processes(means)
+        progress.sums, progress.summed = {}, 0
+        self.write({"loss": progress.loss, **rates, **speed})
+        return speed
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Write one record of the current step to every tracker."""
@@ -175,7 +238,7 @@ class Run:
             tracker.write(self.progress.step, values)
 
     def mean_over_processes(self, terms: Mapping[str, float]) -> dict[str, float]:
-        """The loss terms of the whole step; every process must call this."""
+        """The loss terms over the batches of all processes; each of them must call this."""
         if self.accelerator.num_processes == 1:
             return dict(terms)
         values = torch.tensor(list(terms.values()), device=self.accelerator.device)
@@ -183,7 +246,12 @@ class Run:
         return dict(zip(terms, mean.tolist(), strict=True))
 
     def note_evaluation(self, numbers: Mapping[str, float]) -> None:
-        """Record an evaluation, and keep the weights when its ``score`` is the best so far."""
+        """Record an evaluation, and keep the weights when its ``score`` is the best so far.
+
+        All processes go by the numbers of the first one: they must agree on when to end.
+        """
+        numbers = from_main(dict(numbers))
+        self.freezing.apply(self.progress.step)  # the evaluation may have changed modes
         if "score" not in numbers:
             raise TrainingError(
                 "the evaluation names no score, so the best weights cannot be chosen",
@@ -198,6 +266,7 @@ class Run:
             progress.best_score, progress.best_step = score, progress.step
             if self.is_main:
                 save_weights(self.folder.best_weights, self.deployed)
+        progress.patience.note(score, self.settings.min_delta)
 
     def save(self) -> None:
         """Write a checkpoint of the current step; at the last step the final weights before it."""
@@ -205,7 +274,7 @@ class Run:
         if self.is_main:
             for tracker in self._trackers:
                 tracker.sync()  # the log is never behind the checkpoint
-            if self.progress.step == self.settings.steps:
+            if self.is_over:
                 save_weights(self.folder.last_weights, self.deployed)
             scaler = self.accelerator.scaler
             save_checkpoint(
@@ -223,9 +292,22 @@ class Run:
 
     def close(self) -> None:
         """Close the trackers, and let another process have the folder."""
+        self.freezing.release()
         with self.held:
             for tracker in self._trackers:
                 tracker.close()
+
+    def _broken_gradient(self, norm: float) -> TrainingError:
+        of_model = self.model.named_parameters()
+        broken = [n for n, p in of_model if p.grad is not None and not p.grad.isfinite().all()]
+        names = ", ".join(self._names)
+        return TrainingError(
+            "the gradient is not finite although the loss is",
+            where=f"step {self.progress.step}" + (f", batch of {names}" if names else ""),
+            got=f"gradient norm {norm}" + (f", of {broken[0]} first" if broken else ""),
+            fix="lower learning_rate, or look for a square root or division at zero; check the "
+            "labels of these pictures. The last checkpoint holds the weights from before",
+        )
 
     def _placed(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -272,15 +354,22 @@ def _picked_up(
     if accelerator.is_main_process:
         folder.claim(versions())
 
+    share_cores(settings.threads)
+    if settings.sync_batch_norm and accelerator.num_processes > 1:
+        _refuse_sync_on_cpu(accelerator)
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     layout = torch.channels_last if settings.channels_last else torch.preserve_format
     model.to(accelerator.device).to(memory_format=layout).train()  # type: ignore[call-overload]
-    average = MovingAverage(model, settings.ema_decay) if settings.ema_decay else None
+    average = None
+    if settings.ema_decay:
+        average = MovingAverage(model, settings.ema_decay, ramp=settings.ema_ramp)
     optimiser = build_optimiser(
         model,
         name=settings.optimiser,
         learning_rate=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        nesterov=settings.nesterov,
     )
     progress = RunProgress()
     if checkpoint is not None:
@@ -288,7 +377,16 @@ def _picked_up(
         optimiser.load_state_dict(state["optimiser"])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
-        progress = RunProgress(**checkpoint.progress)
+        patience = Patience(**checkpoint.progress.pop("patience", {}))
+        progress = RunProgress(**checkpoint.progress, patience=patience)
+        if extend and patience.is_over(settings.patience):
+            progress.patience = Patience()  # who asks for more has patience again
+    # The optimiser knows all parameters from the start; those without a gradient it leaves alone.
+    freezing = Freezing(model, settings.freeze)
+    if not settings.freeze.until_step:
+        # What is let go later must be known to DistributedDataParallel, or it is never averaged;
+        # what never is must not be.
+        freezing.apply(progress.step)
     trained, prepared = accelerator.prepare(_Forward(model), optimiser)
     return Run(
         settings=settings,
@@ -298,6 +396,7 @@ def _picked_up(
         trained=trained,
         optimiser=prepared,
         average=average,
+        freezing=freezing,
         progress=progress,
         resumed_from=progress.step,
     )
@@ -313,6 +412,13 @@ def _accelerator(settings: LoopSettings) -> Accelerator:
             # Given explicitly, because `accelerate launch` may set another number: the loop
             # accumulates by itself.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=timedelta(seconds=settings.timeout)),
+                # Parameters that are let go later are unused until then.
+                DistributedDataParallelKwargs(
+                    find_unused_parameters=settings.freeze.until_step > 0
+                ),
+            ],
         )
     except ValueError as error:  # bf16 on a device without it
         raise SettingsError("setting 'precision' cannot be used here", got=str(error)) from error
@@ -324,6 +430,24 @@ def _accelerator(settings: LoopSettings) -> Accelerator:
             "fp16 needs a GPU", expected="precision = 'bf16' or 'no' on a CPU", got="fp16 on a CPU"
         )
     return accelerator
+
+
+def _refuse_sync_on_cpu(accelerator: Accelerator) -> None:
+    if accelerator.device.type == "cpu":
+        raise SettingsError(
+            "batch statistics over several processes need GPUs: torch has them for no CPU",
+            expected="sync_batch_norm = false on a CPU",
+            got="sync_batch_norm = true",
+        )
+
+
+def _trackers(settings: LoopSettings, folder: RunFolder, step: int) -> list[Tracker]:
+    trackers: list[Tracker] = [JsonLines(folder.metrics, step=step)]
+    if settings.tensorboard:
+        trackers.append(TensorBoard(folder.tensorboard, step=step))
+    if settings.mlflow:
+        trackers.append(MlflowTracker(settings.mlflow, folder))
+    return trackers
 
 
 def _identity(

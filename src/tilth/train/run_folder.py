@@ -6,6 +6,7 @@
     best.safetensors      weights of the best evaluation
     last.safetensors      weights of the last step
     tensorboard/          on request
+    mlflow.json           which run of an MLflow store is this one; on request
 
 Calling `fit` again with the same arguments continues the run; with others it is refused, because
 the result would be that of neither.
@@ -23,14 +24,17 @@ import orjson
 from tilth.data.atomic import atomic_writer
 from tilth.errors import TrainingError
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "flat_identity"]
 
 # These change what is written down and how fast, not what is computed.
 _FREE = frozenset(
     {
         "settings.checkpoint_every",
         "settings.log_every",
+        "settings.mlflow",
         "settings.tensorboard",
+        "settings.threads",
+        "settings.timeout",
         "settings.workers",
     }
 )
@@ -53,11 +57,12 @@ class RunFolder:
         self.best_weights = root / "best.safetensors"
         self.last_weights = root / "last.safetensors"
         self.tensorboard = root / "tensorboard"
+        self.mlflow = root / "mlflow.json"
 
     @property
     def digest(self) -> str:
         """Names the run in its checkpoints; longer training keeps the name."""
-        compared = dict(_flat(self.identity))
+        compared = dict(flat_identity(self.identity))
         named = {k: v for k, v in compared.items() if k not in _FREE | {"settings.steps"}}
         return hashlib.sha256(orjson.dumps(named, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -105,14 +110,14 @@ class RunFolder:
     def _differences(self) -> dict[str, tuple[Any, Any]]:
         try:
             record = orjson.loads(self.record.read_bytes())
-            there = dict(_flat({name: record[name] for name in self.identity}))
+            there = dict(flat_identity({name: record[name] for name in self.identity}))
         except FileNotFoundError:
             if any(self.checkpoints.glob("step-*")):
                 raise self._unknown("there are checkpoints but no run.json") from None
             return {}
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise self._unknown(f"run.json: {error}") from error
-        here = dict(_flat(self.identity))
+        here = dict(flat_identity(self.identity))
         return {
             key: (there.get(key), here.get(key))
             for key in sorted(here.keys() | there.keys())
@@ -128,9 +133,10 @@ class RunFolder:
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_identity(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values by dotted name."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat_identity(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

@@ -1,7 +1,7 @@
 """Where the numbers of a run are written down: one line of JSON a record, and TensorBoard.
 
 The JSON lines are the record that resume keeps exact: no step twice, none missing. TensorBoard is
-for looking at and is loaded only when it is asked for.
+for looking at and is loaded only when it is asked for, and so is MLflow (`mlflow_tracker`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -19,7 +19,23 @@ from tilth.data.atomic import atomic_writer
 from tilth.errors import StorageError
 from tilth.lazy import require
 
-__all__ = ["JsonLines", "TensorBoard", "read_records"]
+__all__ = ["JsonLines", "TensorBoard", "Tracker", "flat_numbers", "read_records"]
+
+
+class Tracker(Protocol):
+    """Where records go."""
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Take one record of a step."""
+        ...
+
+    def sync(self) -> None:
+        """Bring what was written to safety, before a checkpoint claims that it is there."""
+        ...
+
+    def close(self) -> None:
+        """The run is over, or stopped."""
+        ...
 
 
 class JsonLines:
@@ -87,7 +103,7 @@ class TensorBoard:
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Add every number of a record, nested names joined by ``/``."""
-        for name, value in _flat(values):
+        for name, value in flat_numbers(values):
             self._writer.add_scalar(name, value, global_step=step)
 
     def sync(self) -> None:
@@ -114,9 +130,14 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return orjson.dumps(record) + b"\n"
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def flat_numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a record, nested names joined by ``/``.
+
+    >>> list(flat_numbers({"loss": {"box": 0.5}, "learning_rate": 0.1}))
+    [('loss/box', 0.5), ('learning_rate', 0.1)]
+    """
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
+            yield from flat_numbers(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             yield prefix + name, value
