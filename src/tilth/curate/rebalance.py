@@ -24,6 +24,7 @@ from tilth.curate.rebalance_draws import JPEG_QUALITY, Copy, draw_copies, folder
 from tilth.curate.rebalance_plan import RebalancePlan, plan, random_plan
 from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
 from tilth.data.images import expect_size, read_image, read_size, write_jpeg
+from tilth.data.preannotation import trusted
 from tilth.data.project import Project
 from tilth.data.records import Geometry, ReviewState, Source, Split, Transform
 from tilth.errors import DataError, MediaError
@@ -71,7 +72,7 @@ def run(
             plan belongs to a different one.
         CatalogueError, StorageError: something could not be written; run again to go on.
     """
-    dataset = project.catalogue.read(task)
+    dataset = trusted(project.catalogue.read(task))  # no copies of what nobody has reviewed
     copies, without_objects = _drawn(project, dataset, plan)
     known = set(dataset.media.uri)
     _refuse_other_plan(known, {copy.uri for copy in copies}, plan.name)

@@ -18,14 +18,24 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Engine
 
-from tilth.data import features, importing, labels, removal, schema, state, versions
+from tilth.data import (
+    features,
+    importing,
+    labels,
+    model_labels,
+    removal,
+    schema,
+    state,
+    versions,
+)
 from tilth.data.bulk import next_id, read_columns
 from tilth.data.database import connect, is_sqlite, reading, shown_url, writing
 from tilth.data.dataset import Dataset
 from tilth.data.features import Features, Owner
 from tilth.data.importing import ImportReport, SizeOf
 from tilth.data.migration import current_revision, upgrade
-from tilth.data.records import Source, TaskKind, Transform
+from tilth.data.model_labels import ModelLabels
+from tilth.data.records import ReviewState, Source, TaskKind, Transform
 from tilth.data.removal import Removal
 from tilth.data.splits import assign_splits
 from tilth.data.versions import Version
@@ -236,6 +246,35 @@ class Catalogue:
         """Move boxes by hand; what was measured of them before is stale from now on."""
         with writing(self._engine) as connection:
             labels.update_boxes(connection, annotation_ids, boxes_xyxy)
+
+    def write_model_labels(
+        self, dataset: Dataset, *, task: str = "detection", origin: str, identity: str
+    ) -> ModelLabels:
+        """Replace what a model says about these media; see `tilth.data.model_labels`.
+
+        Raises:
+            DataError: a picture that the catalogue does not have; nothing was changed.
+        """
+        with writing(self._engine) as connection:
+            return model_labels.write_model_labels(
+                connection, dataset, task=task, origin=origin, identity=identity
+            )
+
+    def media_seen_by(
+        self, origin: str, *, task: str = "detection"
+    ) -> dict[str, NDArray[np.int64]]:
+        """Ids of the media that a model has been over, by its identity."""
+        with reading(self._engine) as connection:
+            return model_labels.media_seen_by(connection, task, origin)
+
+    def review(self, annotation_ids: NDArray[np.int64], state: ReviewState) -> None:
+        """Note what a person decided; a model's label that is accepted becomes *human*.
+
+        Raises:
+            DataError: an unknown label; nothing was changed.
+        """
+        with writing(self._engine) as connection:
+            model_labels.review_labels(connection, annotation_ids, state)
 
     def create_version(self, name: str, task: str = "detection") -> Version:
         """Keep the current state of a task under a name; see `tilth.data.versions`."""

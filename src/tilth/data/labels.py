@@ -17,7 +17,7 @@ from tilth.data.dataset import Dataset
 from tilth.data.features import forget_annotation_features
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
-from tilth.data.records import ReviewState
+from tilth.data.records import ReviewState, Source
 from tilth.errors import DataError
 
 __all__ = ["LabelOutcome", "incoming_labels", "insert_labels", "merge_labels", "update_boxes"]
@@ -164,7 +164,8 @@ def update_boxes(
 ) -> None:
     """Move boxes by hand: the annotation becomes CORRECTED and its revision goes up.
 
-    The area follows the box unless the annotation has a mask, whose area it is.
+    A model's label is a person's from then on. The area follows the box unless the annotation has
+    a mask, whose area it is.
 
     Args:
         annotation_ids: int64 [k].
@@ -198,6 +199,9 @@ def update_boxes(
             area=sa.case((table.c.segmentation.is_(None), b["area"]), else_=table.c.area),
             revision=table.c.revision + 1,
             review_state=int(ReviewState.CORRECTED),
+            source=sa.case(
+                (table.c.source == int(Source.MODEL), int(Source.HUMAN)), else_=table.c.source
+            ),
         ),
         [
             {"b_id": key, "b_x0": x0, "b_y0": y0, "b_x1": x1, "b_y1": y1, "b_area": area}

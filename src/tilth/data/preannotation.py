@@ -1,15 +1,16 @@
-"""Labels that a model made, as labels to review."""
+"""Labels that a model made, as labels to review; and the labels that somebody has answered for."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tilth.data.dataset import Dataset
 from tilth.data.records import ReviewState, Source
 
-__all__ = ["as_preannotations"]
+__all__ = ["as_preannotations", "awaits_review", "trusted"]
 
 
 def as_preannotations(dataset: Dataset) -> Dataset:
@@ -23,3 +24,27 @@ def as_preannotations(dataset: Dataset) -> Dataset:
             review_state=np.full(len(labels), ReviewState.UNREVIEWED, dtype=np.uint8),
         ),
     )
+
+
+def awaits_review(dataset: Dataset) -> NDArray[np.bool_]:
+    """bool [m]: labels that a model made and nobody has looked at."""
+    labels = dataset.annotations
+    made = labels.source == Source.MODEL
+    return made & (labels.review_state == ReviewState.UNREVIEWED)
+
+
+def trusted(dataset: Dataset) -> Dataset:
+    """The labels that a run may learn from and be scored on.
+
+    What a model proposed counts once it is reviewed; what a review rejected does not count. A
+    picture that has nothing but proposals is left out: that it holds no object is not known.
+    """
+    labels = dataset.annotations
+    waiting = awaits_review(dataset)
+    rejected = labels.review_state == ReviewState.REJECTED
+    if not (waiting.any() or rejected.any()):
+        return dataset
+    answered = np.bincount(labels.media_index[~waiting], minlength=len(dataset.media)) > 0
+    proposed = np.bincount(labels.media_index[waiting], minlength=len(dataset.media)) > 0
+    kept = dataset.keep_annotations(~(waiting | rejected))
+    return kept.take(np.flatnonzero(answered | ~proposed))
