@@ -41,6 +41,14 @@ PRETRAIN = [
     "batch_size=16",
     f"model.size={SIZE}",
     "model.width=0.5",
+    # A small change of single pictures: what is compared are the pictures.
+    "augment.mosaic=0",
+    "augment.close_mosaic=0",
+    "augment.scale=0.2",
+    "augment.brightness=0.2",
+    "augment.saturation=0.2",
+    "augment.saturation_factor=1",
+    "augment.exposure_factor=1",
 ]
 RETRAIN = [*PRETRAIN, "train.warmup_steps=30", "train.learning_rate=0.0005"]
 

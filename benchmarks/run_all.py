@@ -26,6 +26,8 @@ BENCHMARKS: dict[str, list[str]] = {
     "frames": [],
     "recurrent": [],
     "text_frame": [],
+    "detector_speed": [],
+    "detector_families": [],
     "demo_minutes": [],
     "rebalance_pedestrians": [],
 }

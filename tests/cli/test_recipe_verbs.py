@@ -1,4 +1,4 @@
-"""train, evaluate, predict, report, demo: what they ask of the recipes, which stand-ins answer.
+"""train, evaluate, detect infer, report, demo: what they ask of the recipes; stand-ins answer.
 
 The recipes have tests of their own; these hold the command line to what it passes on.
 """
@@ -6,7 +6,9 @@ The recipes have tests of their own; these hold the command line to what it pass
 from __future__ import annotations
 
 import json
+import typing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -35,14 +37,26 @@ SCORES = {
     "pictures": 4,
     "held_out": True,
     "boxes": 9,
+    "mode": "coco",
+    "protocol": {"mode": "coco", "score_threshold": 0.001, "detector": None, "bootstrap": 200},
+    "latency": None,
     "ap": 0.25,
     "ap50": 0.5,
     "ap75": None,
+    "ap_small": None,
+    "ap_medium": 0.125,
+    "ap_large": 0.5,
     "ar": 0.375,
     "ap_interval": [0.125, 0.3125],
     "ap50_interval": None,
     "per_class": {"cat": 0.25, "unseen": None},
     "per_class_ap50": {"cat": 0.75, "unseen": None},
+    "per_class_ar": {"cat": 0.625, "unseen": None},
+    "per_class_truths": {"cat": 9, "unseen": 0},
+    "best_f1": {
+        "cat": {"score": 0.375, "precision": 0.5, "recall": 1.0, "f1": 0.875},
+        "unseen": None,
+    },
     "per_group": {"0": 0.8125},
     "recall": [0.0, 1.0],
     "precision": [1.0, None],
@@ -54,7 +68,14 @@ FOUND = {
         {"picture": Path("a.jpg"), "objects": [{"class": name} for name in ("dog", "cat", "dog")]},
         {"picture": Path("b/c.jpg"), "objects": []},
     ],
+    "failed": [],
+    "drawn_in": "drawn",
+    "labels": None,
+    "lines": None,
 }
+
+
+OPENED = SimpleNamespace(detector="the detector", name="first")
 
 
 class Recipes:
@@ -66,8 +87,14 @@ class Recipes:
         "tilth.recipes.demo:demo": RESULT,
         "tilth.recipes.detect_settings:settings": "the settings",
         "tilth.recipes.detector_runs:train": {"steps": 7},
-        "tilth.recipes.detector_runs:evaluate": SCORES,
-        "tilth.recipes.detector_runs:predict": FOUND,
+        "tilth.recipes.detector_evaluation:evaluate": SCORES,
+        "tilth.recipes.detector_evaluation:evaluate_file": SCORES,
+        "tilth.recipes.detector_evaluation:evaluate_predictions": SCORES,
+        "tilth.recipes.detector_inference:infer": FOUND,
+        "tilth.recipes.detector_inference:InferenceSettings": "how",
+        "tilth.ops.nms:Suppression": "suppression",
+        "tilth.recipes.evaluation_settings:evaluation_settings": "the protocol",
+        "tilth.recipes.label_agreement:open_detector": OPENED,
         "tilth.recipes.report:write_report": (Path("x/report.html"), Path("x/report.json")),
     }
 
@@ -166,10 +193,54 @@ def test_experiment_ends_with_the_table_of_the_report_and_its_path(
 def test_evaluate_passes_run_and_split(tilth: Tilth, recipes: Recipes, project: Path) -> None:
     arguments = ("evaluate", "--project", project, "--run", "first", "--split", "val")
     assert tilth(*arguments, "--json").document == SCORES
-    assert recipes.asked["tilth.recipes.detector_runs:evaluate"] == (
+    assert recipes.asked["tilth.recipes.detector_evaluation:evaluate"] == (
         (project,),
-        {"run": "first", "split": "val", "progress": False},
+        {"run": "first", "split": "val", "settings": "the protocol", "progress": False},
     )
+
+
+def test_evaluate_passes_the_protocol(tilth: Tilth, recipes: Recipes, project: Path) -> None:
+    arguments = ("--mode", "area", "--like", "darknet-map", "--iou", "0.4", "--bootstrap", "0")
+    assert tilth("detect", "evaluate", "--project", project, *arguments).code == 0
+    _, named = recipes.asked["tilth.recipes.evaluation_settings:evaluation_settings"]
+    assert named == {
+        "constants": "darknet-map",
+        "score_threshold": None,
+        "iou_threshold": 0.4,
+        "kind": None,
+        "class_agnostic": False,
+        "mode": "area",
+        "bootstrap": 0,
+        "latency": 0,
+    }
+
+
+def test_evaluate_of_a_file_of_detections(tilth: Tilth, recipes: Recipes, project: Path) -> None:
+    own = ("evaluate", "--predictions", "found.json")
+    assert tilth(*own, "--project", project, "--split", "val").code == 0
+    (root,), named = recipes.asked["tilth.recipes.detector_evaluation:evaluate_predictions"]
+    assert (root, named["predictions"], named["split"]) == (project, Path("found.json"), "val")
+    # With labels of its own it needs no project.
+    assert tilth(*own, "--labels", "labels.json", "--format", "kitti").code == 0
+    (labels,), named = recipes.asked["tilth.recipes.detector_evaluation:evaluate_file"]
+    assert (labels, named["format_name"]) == (Path("labels.json"), "kitti")
+
+
+@pytest.mark.usefixtures("recipes")
+@pytest.mark.parametrize(
+    ("arguments", "got"),
+    [
+        (["--run", "first", "--predictions", "found.json"], "--run and --predictions"),
+        (["--run", "first", "--set", "model.size=64"], "--run and --settings or --set"),
+        (["--labels", "labels.json"], None),
+    ],
+)
+def test_evaluate_refuses_two_things_at_once(
+    arguments: list[str], got: str | None, tilth: Tilth, project: Path
+) -> None:
+    ended = tilth("evaluate", "--project", project, *arguments, "--json")
+    assert ended.code == 2
+    assert ended.document["error"].get("got") == got
 
 
 @pytest.mark.usefixtures("recipes")
@@ -180,8 +251,10 @@ def test_evaluate_shows_overall_class_and_cluster_but_no_curve(tilth: Tilth, pro
     assert ["AP", "0.25", "0.125", "to", "0.312", "IoU", "0.50", "to", "0.95"] in rows
     assert ["AP50", "0.5", "-", "IoU", "0.50"] in rows
     assert ["AP75", "-", "IoU", "0.75"] in rows
-    assert ["cat", "0.25", "0.75"] in rows
-    assert ["unseen", "-", "-"] in rows
+    assert ["AP", "medium", "0.125", "up", "to", "96", "x", "96", "pixels"] in rows
+    assert ["cat", "9", "0.25", "0.75", "0.625", "0.875", "0.375"] in rows
+    assert ["unseen", "0", "-", "-", "-", "-", "-"] in rows
+    assert "Scored by COCO, 101 recalls; score from 0.001." in text
     assert ["0", "0.8125"] in rows
     assert "precision" not in text
     assert "may have seen" not in text
@@ -196,8 +269,8 @@ def test_evaluate_says_when_a_run_may_have_seen_the_pictures(
 
 
 @pytest.mark.usefixtures("recipes")
-def test_predict_shows_one_line_a_picture(tilth: Tilth, project: Path) -> None:
-    ended = tilth("predict", "a.jpg", "b", "--project", project, "--output", "drawn")
+def test_infer_shows_one_line_a_picture(tilth: Tilth, project: Path) -> None:
+    ended = tilth("detect", "infer", "a.jpg", "b", "--project", project, "--draw", "drawn")
     assert ended.out.splitlines() == [
         "a.jpg: 3 objects, cat 1, dog 2",
         "b/c.jpg: 0 objects",
@@ -206,25 +279,57 @@ def test_predict_shows_one_line_a_picture(tilth: Tilth, project: Path) -> None:
     ]
 
 
-def test_predict_of_a_bare_name_looks_in_the_project(
+@pytest.mark.usefixtures("recipes")
+def test_infer_lists_what_was_not_read_and_says_so_in_its_exit_code(
+    tilth: Tilth, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"picture": "d.jpg", "message": "the picture is truncated or broken"}
+    monkeypatch.setitem(FOUND, "failed", [broken])
+    ended = tilth("detect", "infer", "a.jpg", "--project", project)
+    assert ended.code == 4
+    assert "d.jpg: not read: the picture is truncated or broken" in ended.err
+
+
+def test_infer_with_a_bare_name_looks_in_the_project(
     tilth: Tilth, recipes: Recipes, project: Path
 ) -> None:
-    assert tilth("predict", "a.jpg", "b", "--run", "first", "--project", project).code == 0
-    positional, named = recipes.asked["tilth.recipes.detector_runs:predict"]
-    assert positional == (project,)
-    assert named["run"] == "first"
-    assert named["sources"] == [Path("a.jpg"), Path("b")]
+    own = ("--run", "first", "--project", project)
+    assert tilth("detect", "infer", "a.jpg", "b", *own).code == 0
+    assert recipes.asked["tilth.recipes.label_agreement:open_detector"] == (
+        (project,),
+        {"run": project / "runs" / "first", "model": None, "overrides": ()},
+    )
+    positional, named = recipes.asked["tilth.recipes.detector_inference:infer"]
+    assert positional == ("the detector", ["a.jpg", "b"], "how")
+    assert named["name"] == "first"
 
 
-def test_predict_with_the_path_of_a_run_needs_no_project(
+def test_infer_with_the_path_of_a_run_needs_no_project(
     tilth: Tilth, recipes: Recipes, tmp_path: Path
 ) -> None:
     (tmp_path / "first").mkdir()
-    assert tilth("predict", "a.jpg", "--run", "first", "--score", "0.5").code == 0
-    positional, named = recipes.asked["tilth.recipes.detector_runs:predict"]
-    assert positional == (None,)
-    assert named["run"] == Path("first")
-    assert named["score_threshold"] == 0.5
+    choices = ("--score", "0.5", "--tile", "512", "--every", "3", "--strict")
+    assert tilth("detect", "infer", "a.jpg", "--run", "first", *choices).code == 0
+    assert recipes.asked["tilth.recipes.label_agreement:open_detector"][1]["run"] == Path("first")
+    _, named = recipes.asked["tilth.recipes.detector_inference:InferenceSettings"]
+    assert (named["score_threshold"], named["tile"], named["every"]) == (0.5, 512, 3)
+    assert named["is_strict"] is True
+
+
+def test_infer_with_weights_from_elsewhere_needs_no_project(tilth: Tilth, recipes: Recipes) -> None:
+    assert tilth("detect", "infer", "a.jpg", "--set", "model.weights=a.weights").code == 0
+    _, named = recipes.asked["tilth.recipes.label_agreement:open_detector"]
+    assert named == {"run": None, "model": None, "overrides": ("model.weights=a.weights",)}
+
+
+def test_choices_of_the_command_line_are_those_of_the_recipe() -> None:
+    from tilth.cli.evaluate import MODE_WORDS, command
+    from tilth.metrics.average_precision import MODES
+    from tilth.recipes.evaluation_settings import CONSTANTS
+
+    hints = typing.get_type_hints(command)
+    assert typing.get_args(hints["like"]) == tuple(CONSTANTS)
+    assert typing.get_args(hints["mode"]) == MODES == tuple(MODE_WORDS)
 
 
 def test_report_renders_the_json_of_a_run_again(

@@ -1,4 +1,4 @@
-"""train, evaluate, predict, train --experiment and report on a small set, with the real recipes.
+"""The verbs of training and of detectors on a small set, with the real recipes.
 
 Detectors of a few steps find nothing worth having; what is held here is that every verb does its
 part, says what it did, and refuses what it cannot use.
@@ -6,9 +6,11 @@ part, says what it did, and refuses what it cannot use.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +113,39 @@ def test_evaluate_in_words(field: Tilth) -> None:
     assert text.startswith("run 'first' on split test: ")
     starts = [line.split()[0] for line in text.splitlines() if line.strip()]
     assert [word for word in starts if word in ("AP", "AP50", "AP75", "AR", "cat", "dog")] == [
-        *("AP", "AP50", "AP75", "AR", "cat", "dog")
+        *("AP", "AP50", "AP75", "AP", "AP", "AP", "AR", "cat", "dog")
     ]
     assert len(starts) < 20
 
 
-def test_predict_draws_every_picture_of_a_folder(
+def test_evaluate_by_another_rule_writes_a_table(field: Tilth, tmp_path: Path) -> None:
+    arguments = ("--mode", "voc07", "--like", "darknet-map", "--bootstrap", "0", "--latency", "2")
+    table = tmp_path / "classes.csv"
+    scores = done(field, "detect", "evaluate", "--run", "first", *arguments, "--csv", table)
+    assert scores["mode"] == scores["protocol"]["mode"] == "voc07"
+    assert scores["protocol"]["detector"]["suppression"]["kind"] == "diou"
+    assert (scores["ap_interval"], scores["latency"]["pictures"]) == (None, 2)
+    assert [line.split(",")[:2] for line in table.read_text().splitlines()[1:]] == [
+        *(["cat", "voc07"], ["dog", "voc07"])
+    ]
+
+
+def test_what_infer_wrote_is_scored_as_the_run_is(
     field: Tilth, trained: Path, tmp_path: Path
 ) -> None:
+    """Labels of one verb are the predictions of the other."""
+    labels = tmp_path / "found.json"
+    own = ("--score", "0.001", "--max-detections", "300", "--labels", labels)
+    done(field, "detect", "infer", trained / "photos", "--run", "first", *own)
+    scores = done(field, "evaluate", "--predictions", labels, "--format", "coco")
+    of_run = done(field, "evaluate", "--run", "first")
+    assert scores["ap"] == pytest.approx(of_run["ap"], abs=1e-3)
+    assert scores["num_detections"] == of_run["num_detections"]
+
+
+def test_infer_draws_every_picture_of_a_folder(field: Tilth, trained: Path, tmp_path: Path) -> None:
     drawn = tmp_path / "drawn"
-    arguments = ("predict", trained / "photos", "--run", "first", "--output", drawn)
+    arguments = ("detect", "infer", trained / "photos", "--run", "first", "--draw", drawn)
     found = done(field, *arguments, "--score", "0")
     assert len(found["pictures"]) == NUM_PICTURES
     assert found["objects"] == sum(len(picture["objects"]) for picture in found["pictures"]) > 0
@@ -137,13 +162,31 @@ def test_predict_draws_every_picture_of_a_folder(
     assert lines[-2:] == [f"0 objects in {NUM_PICTURES} pictures", f"drawn in {drawn}"]
 
 
-def test_predict_without_a_project(
+def test_infer_without_a_project(
     tilth: Tilth, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run's folder that was copied elsewhere is all that is needed."""
     shutil.copytree(trained / "field" / "runs" / "first", tmp_path / "copied")
-    found = done(tilth, "predict", trained / "photos" / "1.png", "--run", "copied", "--score", "0")
-    assert Path(found["pictures"][0]["picture"]) == trained / "photos" / "1.png"
+    photo = trained / "photos" / "1.png"
+    found = done(tilth, "detect", "infer", photo, "--run", "copied", "--score", "0")
+    assert Path(found["pictures"][0]["picture"]) == photo
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{photo}\n"))
+    listed = done(tilth, "detect", "infer", "-", "--run", "copied", "--score", "0")
+    assert listed["pictures"] == found["pictures"]
+
+
+def test_anchors_are_written_as_settings(field: Tilth, tmp_path: Path) -> None:
+    target = tmp_path / "anchors.toml"
+    choices = ("--set", "model.size=64", "--k", "1", "--output", target)
+    fitted = done(field, "detect", "anchors", *choices)
+    assert fitted["fitted"]["mean_best_iou"] >= fitted["now"]["mean_best_iou"]
+    written = tomllib.loads(target.read_text())["model"]
+    assert (written["size"], written["anchors"]) == (64, fitted["fitted"]["anchors"])
+    shown = field("detect", "anchors", *choices[:4]).out
+    assert "mean best IoU" in shown
+    assert shown.splitlines()[-1].startswith("model.anchors = [[")
+    code, error = refusal(field, "detect", "anchors", "--set", "model.size=64")
+    assert (code, error["got"]) == (3, "1")  # all boxes of this set are of one size
 
 
 @pytest.mark.slow
@@ -180,7 +223,7 @@ def test_experiment_and_its_report(
 def test_unknown_run_is_refused_with_its_place(field: Tilth, trained: Path) -> None:
     place = str(trained / "field" / "runs" / "frist")
     picture = trained / "photos" / "1.png"
-    for arguments in (("evaluate",), ("predict", picture)):
+    for arguments in (("evaluate",), ("detect", "infer", picture)):
         code, error = refusal(field, *arguments, "--run", "frist")
         assert (code, error["where"]) == (3, place), arguments
         assert "tilth train" in error["fix"]
@@ -196,17 +239,26 @@ def test_run_outside_the_runs_folder_is_refused(verb: str, name: str, field: Til
     assert error["got"].strip("'") == name
 
 
-def test_missing_and_broken_pictures_are_refused(field: Tilth, tmp_path: Path) -> None:
+def test_a_missing_picture_is_refused_and_a_broken_one_listed(
+    field: Tilth, trained: Path, tmp_path: Path
+) -> None:
+    infer = ("detect", "infer", "--run", "first")
+    code, error = refusal(field, *infer, tmp_path / "none.jpg")
+    assert (code, error["kind"], error["where"]) == (4, "MediaError", str(tmp_path / "none.jpg"))
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    for path in (tmp_path / "none.jpg", broken):
-        code, error = refusal(field, "predict", path, "--run", "first")
-        assert (code, error["kind"], error["where"]) == (4, "MediaError", str(path))
+    ended = field(*infer, broken, trained / "photos" / "1.png", "--json")
+    assert ended.code == 4
+    assert len(ended.document["pictures"]) == 1
+    (failed,) = ended.document["failed"]
+    assert (failed["picture"], failed["where"]) == (str(broken), str(broken))
+    code, error = refusal(field, *infer, broken, "--strict")
+    assert (code, error["where"]) == (4, str(broken))
 
 
 def test_folder_without_pictures_is_refused(field: Tilth, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    code, error = refusal(field, "predict", tmp_path / "empty", "--run", "first")
+    code, error = refusal(field, "detect", "infer", tmp_path / "empty", "--run", "first")
     assert (code, error["where"]) == (3, str(tmp_path / "empty"))
     assert ".jpg" in error["expected"]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tilth.errors import LabelError, SettingsError
-from tilth.models.darknet import Darknet, Reorg, read_cfg
+from tilth.models.darknet import Darknet, MaxPool, Reorg, read_cfg
 from tilth.models.darknet_cfg import CfgSection, parse_cfg, with_classes
 from tilth.models.darknet_specs import SPECS, built_in_cfg
 from tilth.models.darknet_weights import (
@@ -326,6 +326,27 @@ def test_reorg_equals_darknets_loop() -> None:
     ours = Reorg(section)(features.view(1, channels, height, width))
     assert ours.shape == (1, 32, 2, 3)
     assert ours.flatten().tolist() == out
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_pooling_equals_padding_before(size: int, stride: int) -> None:
+    """Darknet's size - 1 cells in all, the smaller part first."""
+    for padding, cells in ((None, 13), (None, 14), (0, 12), (1, 13), (3, 12)):
+        options = {"size": str(size), "stride": str(stride)}
+        if padding is not None:
+            options["padding"] = str(padding)
+        total = size - 1 if padding is None else padding
+        features = torch.randn(2, 3, cells, cells + 3)
+        first, last = total // 2, total - total // 2
+        padded = torch.full((2, 3, cells + total, cells + 3 + total), -torch.inf)
+        padded[:, :, first : first + cells, first : first + cells + 3] = features
+        expected = padded.unfold(2, size, stride).unfold(3, size, stride).amax(dim=(4, 5))
+        section = CfgSection(kind="maxpool", line=1, where="n.cfg", options=options)
+        ours = MaxPool(section)(features)
+        assert ours.shape == expected.shape
+        seen = expected > -torch.inf  # a window of nothing but padding has no maximum
+        assert torch.equal(ours[seen], expected[seen]), (padding, last)
 
 
 def test_a_picture_that_fits_no_grid_is_refused() -> None:

@@ -23,6 +23,7 @@ from tilth.recipes.detect_settings import (
     RebalanceSettings,
 )
 from tilth.recipes.experiment import ExperimentResult
+from tilth.train.augment_settings import LIGHT
 from tilth.train.loop_settings import LoopSettings
 
 __all__ = ["SMALL", "run_small", "scores_of", "weights_of"]
@@ -38,6 +39,7 @@ SMALL = DetectSettings(
         log_every=1,
         device="cpu",
     ),
+    augment=LIGHT,
     batch_size=4,
     clusters=ClusterSettings(k=3),
     rebalance=RebalanceSettings(augmentation=Augmentation(scale=(0.9, 1.0))),

@@ -28,7 +28,7 @@ from tilth.recipes.detector import (
     new_detector,
     train_detector,
 )
-from tilth.train.jitter import NO_JITTER
+from tilth.train.augment_settings import NO_AUGMENT
 from tilth.train.loop_settings import LoopSettings
 
 TINY = DetectSettings(
@@ -82,7 +82,7 @@ def test_learns_eight_pictures_by_heart(tmp_path: Path) -> None:
             warmup_steps=10,
             ema_decay=0.9,
         ),
-        jitter=NO_JITTER,
+        augment=NO_AUGMENT,
         batch_size=8,
     )
     train_detector(
@@ -255,7 +255,7 @@ def test_a_gpu_finds_what_the_processor_finds(drawn, trained: Path) -> None:
     np.testing.assert_allclose(np.sort(there.score), np.sort(here.score), atol=1e-3)
 
 
-def brightest(model, squares, *, score_threshold):
+def brightest(model, squares, **choices):
     """In the place of `detect`: the bounding box of what is bright, in network pixels."""
     found = []
     for square in squares:
@@ -273,7 +273,7 @@ def test_boxes_come_back_in_pixels_of_the_picture(
     image = np.full((height, width, 3), 20, np.uint8)
     image[box[1] : box[3], box[0] : box[2]] = 255
     write_jpeg(tmp_path / "a.jpg", image)
-    monkeypatch.setattr("tilth.recipes.detector.detect", brightest)
+    monkeypatch.setattr("tilth.recipes.picture_detection.detect", brightest)
     found = find_objects(load_detector(trained), [tmp_path / "a.jpg"] * 3, batch_size=2)
     assert found.media_index.tolist() == [0, 1, 2]
     assert found.category_index.tolist() == [1, 1, 1]
@@ -290,8 +290,8 @@ def test_boxes_end_at_the_border(
         [[-9.0, -9.0, 90.0, 90.0], [20.0, 10.0, 40.0, 30.0], [20.0, 2.0, 40.0, 15.0]]
     )
     monkeypatch.setattr(
-        "tilth.recipes.detector.detect",
-        lambda model, squares, score_threshold: [(wild, torch.ones(3), torch.zeros(3).long())],
+        "tilth.recipes.picture_detection.detect",
+        lambda model, squares, **choices: [(wild, torch.ones(3), torch.zeros(3).long())],
     )
     found = find_objects(load_detector(trained), [tmp_path / "wide.jpg"])
     # 64 network pixels for 200: the picture lies in lines 16 to 48 of the square.

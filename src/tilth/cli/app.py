@@ -41,9 +41,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("tilth.cli.export", "Write the labels to a file or folder in a known format."),
     "train": ("tilth.cli.train", "Train a detector, or run the whole experiment."),
     "train classify": ("tilth.cli.train_classify", "Train a classifier of texts or pictures."),
+    "detect": ("tilth.cli.detect", "Everything about detectors, from training to export."),
     "classify": ("tilth.cli.classify", "Name the class of new texts or pictures."),
     "evaluate": ("tilth.cli.evaluate", "Score a trained detector on one split."),
-    "predict": ("tilth.cli.predict", "Find objects in pictures with a trained detector."),
+    "preannotate": ("tilth.cli.preannotate", "Let a detector propose labels for review."),
+    "agreement": ("tilth.cli.agreement", "List the labels that a detector disagrees with."),
     "report": ("tilth.cli.report", "Write an experiment's report again from its JSON."),
     "demo": ("tilth.cli.demo", "Run the whole way on pictures that come with the libraries."),
 }
@@ -67,7 +69,7 @@ class VerbGroup(TyperGroup):
         if cmd_name not in VERBS:
             return None
         module, _ = VERBS[cmd_name]
-        return build_command(importlib.import_module(module).command, name=cmd_name)
+        return build_command(importlib.import_module(module), name=cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Verbs"):
@@ -166,6 +168,8 @@ def _print(ended: Outcome | TilthError | int, *, as_json: bool) -> int:
         show_error(ended)
         if as_json:
             print_document(error_document(ended))
+        return ended.exit_code
+    if os.environ.get("RANK", "0") != "0":  # of torchrun: the first process prints for all
         return ended.exit_code
     if as_json:
         print_document(ended.document)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tilth.cli.detector_options import class_map
 from tilth.cli.label_formats import (
     FormatOption,
     OptionsOption,
@@ -82,6 +83,14 @@ def command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first label that is not in order.")
     ] = False,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="FILE=HERE",
+            help="Another name for a class; two of one name are joined, 'NAME=' is left out.",
+        ),
+    ] = None,
     on_unknown: Annotated[
         Literal["error", "skip"],
         typer.Option("--on-unknown", help="What to do with a label of an unknown category."),
@@ -103,6 +112,7 @@ def command(
       tilth import labels.json --images photos
       tilth import Annotations --format pascal --option origin=voc1 --strict --verify
       tilth import detections.json --as-preannotation --origin yolo
+      tilth import label_2 --format kitti --map Van=Car --map DontCare=
     """
     opened = open_project(project)
     if images is not None and not images.is_dir():
@@ -118,10 +128,13 @@ def command(
         dataset, read = reader.read(path, media_root=images, on_unknown=on_unknown, options=options)
     if strict:
         read.raise_if_any()
+    from tilth.data.class_renaming import rename_classes
     from tilth.data.importing import task_kind_of
     from tilth.data.preannotation import as_preannotations
     from tilth.data.records import TaskKind
 
+    if classes:
+        dataset = rename_classes(dataset, class_map(classes))
     if as_preannotation:
         dataset = as_preannotations(dataset)
     task_kind = task_kind_of(dataset) if kind is None else TaskKind[_KINDS[kind]]

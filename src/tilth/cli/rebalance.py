@@ -100,8 +100,9 @@ def _plan(
     from tilth.curate.box_clusters import cluster_labels
     from tilth.curate.clusters import media_clusters
     from tilth.curate.rebalance import plan
+    from tilth.data.preannotation import trusted
 
-    dataset = project.catalogue.read(task)
+    dataset = trusted(project.catalogue.read(task))
     labels = cluster_labels(project, dataset)
     if not (labels >= 0).any():
         raise DataError(

@@ -45,6 +45,10 @@ def command(
         bool,
         typer.Option("--experiment", help="Run every arm and seed, and write the report."),
     ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option("--extend", help="Go on with a run for more steps or epochs than it had."),
+    ] = False,
     project: ProjectOption = None,
     quiet: QuietOption = False,
 ) -> Outcome:
@@ -53,9 +57,10 @@ def command(
     It learns from the original pictures of the train split, and from those that the plans named by
     --with have made ('tilth rebalance'). The run's folder keeps the settings, the digest of the
     data, checkpoints and the log of every step. The same command after an interruption goes on from
-    the last checkpoint. With --experiment the detector is trained on the raw, the randomly
-    augmented and the rebalanced pictures, each scored on the same held-out ones, and the report is
-    written.
+    the last checkpoint, and one with --extend trains longer than the run was meant to. On several
+    GPUs or machines, 'torchrun -m tilth train' starts it. With --experiment the detector is trained
+    on the raw, the randomly augmented and the rebalanced pictures, each scored on the same held-out
+    ones, and the report is written.
 
     \b
     Example:
@@ -74,6 +79,12 @@ def command(
                 got=f"--with {plans[0]}",
                 fix="leave out --with",
             )
+        if extend:
+            raise SettingsError(
+                "the arms of an experiment are compared after the steps that they began with",
+                got="--extend",
+                fix="give the longer experiment a name of its own",
+            )
         name = name or "experiment"
         result = lazy.attribute("tilth.recipes.detect:experiment")(
             root, settings=settings, name=name, progress=progress
@@ -85,5 +96,6 @@ def command(
         name=name or "detector",
         plans=plans or (),
         progress=progress,
+        extend=extend,
     )
     return Outcome(trained, lambda: table(("", "value"), list(trained.items())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -21,17 +22,17 @@ JSON_PARAMETER = inspect.Parameter(
 )
 
 
-def build_command(command: Callable[..., Any] | dict[str, Callable[..., Any]], *, name: str) -> Any:
+def build_command(module: ModuleType, *, name: str) -> Any:
     """The Typer command of one verb.
 
     Args:
-        command: a function that returns an `Outcome`, or a table of such functions for a verb
-            that has verbs of its own; the table's help is the docstring of their module.
+        module: its ``command`` is a function that returns an `Outcome`, or a table of such
+            functions for a verb that has verbs of its own; that one's help is the module's.
         name: the verb.
     """
+    command = module.command
     builder = typer.Typer(add_completion=False, rich_markup_mode=None)
     if isinstance(command, dict):
-        module = inspect.getmodule(next(iter(command.values())))
         builder.callback(help=module.__doc__)(lambda: None)
         for verb, function in command.items():
             builder.command(verb)(_with_json(function))

@@ -1,4 +1,13 @@
-"""Average precision of a detector, over all objects, by class, by size and by group of objects."""
+"""Average precision of a detector, over all objects, by class, by size and by group of objects.
+
+In one of three modes, which every result names, as their numbers differ by points:
+
+    "coco"    COCO's protocol: matching by `coco_protocol`, precision at 101 recalls
+    "voc07"   Pascal VOC until 2009: matching by `voc_protocol`, precision at 11 recalls
+    "area"    Pascal VOC from 2010, Darknet: the same matching, the area under the curve
+
+`ap50` is the number of the latter two; over several thresholds they are averaged as COCO's is.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +20,15 @@ from numpy.typing import NDArray
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
 from tilth.data.records import Geometry
-from tilth.errors import DataError
-from tilth.metrics.coco_protocol import MAX_DETECTIONS, Evaluation, accumulate, evaluate
+from tilth.errors import DataError, SettingsError
+from tilth.metrics import coco_protocol, voc_protocol
+from tilth.metrics.accumulation import RECALLS, Accumulated, Evaluation, Interpolation, accumulate
 from tilth.metrics.matching import match
 from tilth.seeding import generator
 
-__all__ = ["AveragePrecision", "average_precision"]
+__all__ = ["MODES", "AveragePrecision", "average_precision"]
 
-RECALLS = np.linspace(0.0, 1.0, 101)
+MODES: tuple[Interpolation, ...] = ("coco", "voc07", "area")
 IOU_50, IOU_75 = 0, 5  # of the thresholds 0.50, 0.55, ..., 0.95
 INTERVAL = (2.5, 97.5)  # percentiles
 
@@ -27,16 +37,20 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AveragePrecision:
-    """The COCO numbers of one detector on one set, fractions in 0..1.
+    """The numbers of one detector on one set, fractions in 0..1.
 
     None stands where there is no truth to find. A class without truth is left out of every mean.
 
     Attributes:
+        mode: the protocol, see `MODES`.
         ap: mean over IoU thresholds 0.50 to 0.95 and classes.
         ap50, ap75: at one threshold.
         ap_small, ap_medium, ap_large: ap of objects below 32 x 32 pixels, up to 96 x 96, and above.
-        ar: recall of the best 100 detections a picture and class, mean over thresholds and classes.
-        per_class, per_class_ap50: ap and ap50 by category name.
+        ar_1, ar_10, ar: recall of the best 1, 10 and 100 detections a picture and class (modes of
+            VOC: of all), mean over thresholds and classes.
+        ar_small, ar_medium, ar_large: ar of objects of a size.
+        per_class, per_class_ap50, per_class_ar: ap, ap50 and ar by category name.
+        per_class_truths: objects by category name, crowds not counted.
         per_group: ap50 by group; empty where no groups were given.
         classes_without_truth: names.
         recall, precision: float64 [101], the curve at IoU 0.50 with classes averaged; precision is
@@ -45,15 +59,23 @@ class AveragePrecision:
         num_pictures, num_truths, num_detections: what was scored; crowds are not counted.
     """
 
+    mode: Interpolation
     ap: float | None
     ap50: float | None
     ap75: float | None
     ap_small: float | None
     ap_medium: float | None
     ap_large: float | None
+    ar_1: float | None
+    ar_10: float | None
     ar: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
     per_class: dict[str, float | None]
     per_class_ap50: dict[str, float | None]
+    per_class_ar: dict[str, float | None]
+    per_class_truths: dict[str, int]
     per_group: dict[int, float | None]
     classes_without_truth: tuple[str, ...]
     recall: NDArray[np.float64]
@@ -81,11 +103,12 @@ def average_precision(
     truth: Dataset,
     detections: Detections,
     *,
+    mode: Interpolation = "coco",
     groups: NDArray[np.int64] | None = None,
     bootstrap: int = 0,
     seed: int = 0,
 ) -> AveragePrecision:
-    """Score detections by the COCO protocol (101 recalls, IoU 0.50 to 0.95, crowds respected).
+    """Score detections by one of the protocols in `MODES`, at IoU 0.50 to 0.95.
 
     Group AP50 asks how well the objects of one group (say, one cluster) are found. Detections are
     matched once, with all truths. For a group, detections that were matched to truths of other
@@ -105,39 +128,67 @@ def average_precision(
     Raises:
         EmptyDatasetError: no pictures or no categories.
         DataError: detections or groups that do not belong to the truth, or are not numbers.
-        MissingExtraError: faster-coco-eval is not installed.
+        SettingsError: no such mode.
     """
+    _refuse_mode(mode)
     _refuse_groups(truth, groups)
     has_box = truth.annotations.geometry != Geometry.LABEL
     truth = truth.keep_annotations(has_box)
     groups = None if groups is None else groups[has_box]
-    evaluation = evaluate(truth, detections)
-    whole = accumulate(evaluation)
-    everywhere = whole.precision[..., 0]
-    names = [category.name for category in truth.categories]
+    protocol = coco_protocol if mode == "coco" else voc_protocol
+    evaluation = protocol.evaluate(truth, detections)
+    whole = accumulate(evaluation, interpolation=mode)
+    curve = whole.precision[IOU_50, ..., 0]
+    if mode != "coco":
+        curve = accumulate(evaluation, all_areas=False).precision[IOU_50, ..., 0]
     is_single = ~truth.annotations.is_crowd
-    truths = np.bincount(truth.annotations.category_index[is_single], minlength=len(names))
-    ap_interval, ap50_interval = _bootstrap(evaluation, bootstrap, seed)
+    ap_interval, ap50_interval = _bootstrap(evaluation, mode, bootstrap, seed)
     return AveragePrecision(
-        ap=_mean(everywhere),
-        ap50=_mean(everywhere[IOU_50]),
-        ap75=_mean(everywhere[IOU_75]),
-        ap_small=_mean(whole.precision[..., 1]),
-        ap_medium=_mean(whole.precision[..., 2]),
-        ap_large=_mean(whole.precision[..., 3]),
-        ar=_mean(whole.recall[..., 0]),
-        per_class={name: _mean(everywhere[:, :, row]) for row, name in enumerate(names)},
-        per_class_ap50={name: _mean(everywhere[IOU_50, :, row]) for row, name in enumerate(names)},
-        per_group={} if groups is None else _group_ap50(truth, detections, groups),
-        classes_without_truth=tuple(names[row] for row in np.flatnonzero(truths == 0)),
+        mode=mode,
+        **_overall(whole),
+        **_by_class(truth, whole),
+        per_group={} if groups is None else _group_ap50(truth, detections, groups, mode),
         recall=RECALLS.copy(),
-        precision=_class_mean_curve(everywhere[IOU_50]),
+        precision=_class_mean_curve(curve),
         ap_interval=ap_interval,
         ap50_interval=ap50_interval,
         num_pictures=len(truth.media),
         num_truths=int(is_single.sum()),
         num_detections=len(detections),
     )
+
+
+def _overall(whole: Accumulated) -> dict[str, Any]:
+    precision, recall = whole.precision, whole.recall
+    return {
+        "ap": _mean(precision[..., 0]),
+        "ap50": _mean(precision[IOU_50, ..., 0]),
+        "ap75": _mean(precision[IOU_75, ..., 0]),
+        "ap_small": _mean(precision[..., 1]),
+        "ap_medium": _mean(precision[..., 2]),
+        "ap_large": _mean(precision[..., 3]),
+        "ar_1": _mean(recall[..., 0, 0]),
+        "ar_10": _mean(recall[..., 0, 1]),
+        "ar": _mean(recall[..., 0, -1]),
+        "ar_small": _mean(recall[..., 1, -1]),
+        "ar_medium": _mean(recall[..., 2, -1]),
+        "ar_large": _mean(recall[..., 3, -1]),
+    }
+
+
+def _by_class(truth: Dataset, whole: Accumulated) -> dict[str, Any]:
+    names = [category.name for category in truth.categories]
+    is_single = ~truth.annotations.is_crowd
+    truths = np.bincount(truth.annotations.category_index[is_single], minlength=len(names))
+    precision, recall = whole.precision[..., 0], whole.recall[..., 0, -1]
+    rows = list(enumerate(names))
+    return {
+        "per_class": {name: _mean(precision[:, :, row]) for row, name in rows},
+        "per_class_ap50": {name: _mean(precision[IOU_50, :, row]) for row, name in rows},
+        "per_class_ar": {name: _mean(recall[:, row]) for row, name in rows},
+        "per_class_truths": {name: int(truths[row]) for row, name in rows},
+        "classes_without_truth": tuple(names[row] for row in np.flatnonzero(truths == 0)),
+    }
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
@@ -153,14 +204,15 @@ def _class_mean_curve(precision: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bootstrap(
-    evaluation: Evaluation, resamplings: int, seed: int
+    evaluation: Evaluation, mode: Interpolation, resamplings: int, seed: int
 ) -> tuple[Interval | None, Interval | None]:
     """Percentile intervals of AP and AP50; the pictures' matches are used again and again."""
     draws = generator(seed, "bootstrap")
     samples = []
     for _ in range(resamplings):
         pictures = draws.integers(0, evaluation.num_pictures, evaluation.num_pictures)
-        precision = accumulate(evaluation, pictures, all_areas=False).precision[..., 0]
+        drawn = accumulate(evaluation, pictures, interpolation=mode, all_areas=False)
+        precision = drawn.precision[..., 0]
         values = (_mean(precision), _mean(precision[IOU_50]))
         if None not in values:  # a draw of pictures without a single truth
             samples.append(values)
@@ -171,57 +223,36 @@ def _bootstrap(
 
 
 def _group_ap50(
-    truth: Dataset, detections: Detections, groups: NDArray[np.int64]
+    truth: Dataset, detections: Detections, groups: NDArray[np.int64], mode: Interpolation
 ) -> dict[int, float | None]:
-    matches = match(truth, detections, iou_threshold=0.5, max_detections=MAX_DETECTIONS)
-    wanted_groups = np.unique(groups[groups >= 0]).tolist()
-    if not wanted_groups:
-        return {}
-    order = _protocol_order(detections)
-    category = detections.category_index[order]
-    matched_to = matches.annotation_row[order]
-    is_false = matched_to < 0
-    is_true = matches.is_true_positive[order]
-    group_of = np.where(is_true, groups[matched_to], -1)
-    is_single = ~truth.annotations.is_crowd
+    """AP50 of each group: its own right detections, and the wrong ones of all."""
+    limit = coco_protocol.MAX_DETECTIONS if mode == "coco" else max(1, len(detections))
+    matches = match(truth, detections, mode=mode, max_detections=limit)
+    turn = coco_protocol.turns(detections)
+    rows = coco_protocol.in_protocol_order(detections, turn)
+    rows = rows[turn[rows] < limit]
+    kept, matched_to = detections.take(rows), matches.annotation_row[rows]
+    num_classes = len(truth.categories)
     result: dict[int, float | None] = {}
-    for group in wanted_groups:
-        wanted = is_single & (groups == group)
-        counts = np.bincount(
-            truth.annotations.category_index[wanted], minlength=len(truth.categories)
+    for group in np.unique(groups[groups >= 0]).tolist():
+        is_own = groups == group
+        evaluation = Evaluation(
+            class_starts=np.searchsorted(kept.category_index, np.arange(num_classes + 1)),
+            media_index=kept.media_index,
+            turn=turn[rows],
+            is_right=(matches.is_true_positive[rows] & np.append(is_own, False)[matched_to])[
+                None, None
+            ],
+            is_wrong=matches.is_false_positive[rows][None, None],
+            num_truths=coco_protocol.count_truths(truth, ~(is_own & matches.is_counted)[None]),
         )
-        counted = is_false | (group_of == group)
-        per_class = [
-            _interpolated_ap(is_true[counted & (category == row)], int(counts[row]))
-            for row in np.flatnonzero(counts)
-        ]
-        result[group] = float(np.mean(per_class)) if per_class else None
+        result[group] = _mean(accumulate(evaluation, interpolation=mode).precision)
     return result
 
 
-def _protocol_order(detections: Detections) -> NDArray[np.int64]:
-    """Rows by falling score, ties in picture order, the best 100 of each picture and class."""
-    by_score = np.argsort(-detections.score, kind="stable")
-    pictures = detections.media_index[by_score]
-    category = detections.category_index[by_score]
-    grouped = np.lexsort((pictures, category))  # stable: score falls inside each
-    pair_starts = np.ones(len(grouped), dtype=bool)
-    pair_starts[1:] = (np.diff(pictures[grouped]) != 0) | (np.diff(category[grouped]) != 0)
-    starts = np.flatnonzero(pair_starts)
-    rank = np.arange(len(grouped)) - np.repeat(starts, np.diff(np.append(starts, len(grouped))))
-    rows = by_score[grouped[rank < MAX_DETECTIONS]]
-    return rows[np.lexsort((detections.media_index[rows], -detections.score[rows]))]
-
-
-def _interpolated_ap(is_true: NDArray[np.bool_], num_truths: int) -> float:
-    """AP at 101 recalls of detections in falling order of score, as pycocotools interpolates."""
-    true, false = np.cumsum(is_true), np.cumsum(~is_true)
-    recall = true / num_truths
-    precision = true / np.maximum(true + false, 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(recall, RECALLS, side="left")
-    reached = place < len(recall)
-    return float(np.where(reached, np.append(envelope, 0.0)[place], 0.0).mean())
+def _refuse_mode(mode: str) -> None:
+    if mode not in MODES:
+        raise SettingsError("no such way to score", expected=", ".join(MODES), got=repr(mode))
 
 
 def _refuse_groups(truth: Dataset, groups: NDArray[np.int64] | None) -> None:

@@ -1,23 +1,16 @@
-"""The COCO protocol for boxes, run by faster-coco-eval on our columns.
-
-The only file that knows the library. It gives the accumulated arrays of an evaluation, the same
-arrays for any resampling of the pictures without matching anything again, and the pairs of
-detection and truth that were matched.
+"""The COCO protocol for boxes: what becomes of every detection at ten thresholds and four sizes.
 
 Source: Lin et al., 2014, Microsoft COCO: Common Objects in Context, arXiv 1405.0312v3; the protocol
     itself is the program pycocotools (cocoeval.py) that its authors publish.
-Follows: COCOeval.evaluate -> `evaluate`; COCOeval.accumulate -> `accumulate`.
-Symbols: precision = [thresholds 10, recall 101, classes, areas 4], -1 where a class has no truth;
-    recall = [thresholds 10, classes, areas 4], likewise; max_detections = maxDets.
-Differs: only the greatest of the three limits on detections a picture, 100, is evaluated.
-Checked by: `test_equals_pycocotools_on_random_sets`, `test_resampling_equals_evaluating_copies`
+Follows: COCOeval.evaluate -> `evaluate`, `ignored_truths`, `out_of_area`.
+Symbols: THRESHOLDS = iouThrs; AREAS = areaRng (all, small, medium, large); MAX_DETECTIONS = the
+    greatest of maxDets; turn = the place of a detection in its picture and class, by score.
+Differs: nothing; what is made of the matches stands in `tilth.metrics.accumulation`.
+Checked by: `test_equals_pycocotools_on_random_sets`,
+    `test_equals_pycocotools_when_pictures_hold_more_than_a_hundred_detections`
 """
 
 from __future__ import annotations
-
-import copy
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,41 +18,26 @@ from numpy.typing import NDArray
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
 from tilth.errors import DataError, EmptyDatasetError
-from tilth.lazy import require
+from tilth.metrics.accumulation import Evaluation
+from tilth.metrics.coco_matching import greedy_matches
+from tilth.metrics.overlapping_pairs import overlapping_pairs
 
 __all__ = [
     "MAX_DETECTIONS",
-    "Accumulated",
-    "Evaluation",
-    "accumulate",
+    "THRESHOLDS",
+    "count_truths",
     "evaluate",
+    "ignored_truths",
+    "in_protocol_order",
     "matched_pairs",
+    "out_of_area",
+    "refuse_unusable",
+    "turns",
 ]
 
 MAX_DETECTIONS = 100  # a picture and class
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Accumulated:
-    """Precision at 101 recalls, and the final recall.
-
-    Attributes:
-        precision: float64 [t, 101, c, a] for IoU thresholds, recalls, classes, area ranges (all,
-            small, medium, large); -1 where there is no truth.
-        recall: float64 [t, c, a]; -1 where there is no truth.
-    """
-
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Evaluation:
-    """The matches of every picture, class and area range, kept for `accumulate`."""
-
-    parameters: Any
-    matches: NDArray[np.object_]  # [classes, areas, pictures] of the library's records
-    num_pictures: int
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+AREAS = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))  # square pixels
 
 
 def evaluate(truth: Dataset, detections: Detections) -> Evaluation:
@@ -68,42 +46,32 @@ def evaluate(truth: Dataset, detections: Detections) -> Evaluation:
     Raises:
         EmptyDatasetError: no pictures or no categories.
         DataError: detections of pictures or categories that the truth does not have.
-        MissingExtraError: faster-coco-eval is not installed.
     """
-    evaluator = _evaluator(truth, detections)
-    evaluator.separate_eval = True
-    evaluator.params.maxDets = [MAX_DETECTIONS]
-    evaluator.evaluate()
-    shape = (len(truth.categories), len(evaluator.params.areaRng), len(truth.media))
-    matches = np.empty(len(evaluator._evalImgs_cpp), dtype=object)
-    matches[:] = evaluator._evalImgs_cpp
-    return Evaluation(
-        parameters=evaluator._paramsEval,
-        matches=matches.reshape(shape),
-        num_pictures=len(truth.media),
+    refuse_unusable(truth, detections)
+    turn = turns(detections)
+    rows = in_protocol_order(detections, turn)
+    rows = rows[turn[rows] < MAX_DETECTIONS]
+    kept = detections.take(rows)
+    is_ignored = ignored_truths(truth)
+    matched_to = greedy_matches(
+        overlapping_pairs(truth, kept, at_least=float(THRESHOLDS[0])),
+        turn[rows],
+        thresholds=THRESHOLDS,
+        is_ignored=is_ignored,
+        is_crowd=truth.annotations.is_crowd,
     )
-
-
-def accumulate(
-    evaluation: Evaluation, pictures: NDArray[np.int64] | None = None, *, all_areas: bool = True
-) -> Accumulated:
-    """Precision and recall over all pictures, or over a choice of them.
-
-    Args:
-        pictures: int64 [k], rows of ``truth.media``, repeats allowed; all of them by default.
-        all_areas: False leaves the size ranges out, for speed.
-    """
-    library = require("faster_coco_eval.faster_eval_api_cpp", extra="train")
-    rows = np.arange(evaluation.num_pictures) if pictures is None else pictures
-    areas = slice(None) if all_areas else slice(0, 1)
-    parameters = copy.copy(evaluation.parameters)
-    parameters.areaRng = parameters.areaRng[areas]
-    parameters.imgIds = list(range(len(rows)))
-    matches = evaluation.matches[:, areas][:, :, rows].ravel().tolist()
-    result = library.COCOevalAccumulate(parameters, matches)
-    return Accumulated(
-        precision=np.asarray(result["precision"])[..., -1],
-        recall=np.asarray(result["recall"])[..., -1],
+    is_matched = matched_to >= 0
+    is_right = np.zeros_like(is_matched)
+    for area, ignored in enumerate(is_ignored):
+        own = matched_to[:, area]
+        is_right[:, area] = (own >= 0) & ~np.append(ignored, False)[own]
+    return Evaluation(
+        class_starts=np.searchsorted(kept.category_index, np.arange(len(truth.categories) + 1)),
+        media_index=kept.media_index,
+        turn=turn[rows],
+        is_right=is_right,
+        is_wrong=~is_matched & ~out_of_area(kept)[None],
+        num_truths=count_truths(truth, is_ignored),
     )
 
 
@@ -114,74 +82,65 @@ def matched_pairs(
 
     Crowds are matched too, and may be matched more than once.
     """
-    evaluator = _evaluator(truth, detections)
-    evaluator.params.maxDets = [max_detections]
-    evaluator.params.iouThrs = np.array([iou_threshold])
-    evaluator.params.areaRng = evaluator.params.areaRng[:1]
-    evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
-    evaluator.evaluate()
-    pairs = [pair.split("_") for pair in evaluator.eval["matched"]]
-    numbers = np.array(pairs, dtype=np.int64).reshape(-1, 2) - 1
-    numbers = numbers[np.argsort(numbers[:, 0])]
-    return numbers[:, 0], numbers[:, 1]
+    refuse_unusable(truth, detections)
+    turn = turns(detections)
+    rows = np.flatnonzero(turn < max_detections)
+    matched_to = greedy_matches(
+        overlapping_pairs(truth, detections.take(rows), at_least=min(iou_threshold, 1 - 1e-10)),
+        turn[rows],
+        thresholds=np.array([iou_threshold], dtype=np.float64),
+        is_ignored=truth.annotations.is_crowd[None],
+        is_crowd=truth.annotations.is_crowd,
+    )[0, 0]
+    is_matched = matched_to >= 0
+    return rows[is_matched], matched_to[is_matched]
 
 
-def _evaluator(truth: Dataset, detections: Detections) -> Any:
-    _refuse_unusable(truth, detections)
-    library = require("faster_coco_eval", extra="train")
-    # Numbers in the library are rows + 1: it takes 0 for "not matched".
-    media = [{"id": row + 1} for row in range(len(truth.media))]
-    categories = [
-        {"id": row + 1, "name": category.name} for row, category in enumerate(truth.categories)
-    ]
-    shared = {"images": media, "categories": categories}
-    return library.COCOeval_faster(
-        library.COCO(shared | {"annotations": _truth_annotations(truth)}),
-        library.COCO(shared | {"annotations": _detection_annotations(detections)}),
-        "bbox",
-    )
+def turns(detections: Detections) -> NDArray[np.int64]:
+    """int64 [k]: the place of each detection in its picture and class, 0 for the best score."""
+    order = np.lexsort((-detections.score, detections.media_index, detections.category_index))
+    media, category = detections.media_index[order], detections.category_index[order]
+    starts = np.append(True, (np.diff(media) != 0) | (np.diff(category) != 0))[: len(order)]
+    first = np.flatnonzero(starts)
+    turn = np.empty(len(order), dtype=np.int64)
+    turn[order] = np.arange(len(order)) - np.repeat(first, np.diff(np.append(first, len(order))))
+    return turn
 
 
-def _truth_annotations(truth: Dataset) -> list[dict[str, Any]]:
-    annotations = truth.annotations
-    return [
-        {"id": row + 1, "image_id": picture + 1, "category_id": category + 1, "bbox": box}
-        | {"area": area, "iscrowd": int(crowd)}
-        for row, (picture, category, box, area, crowd) in enumerate(
-            zip(
-                annotations.media_index.tolist(),
-                annotations.category_index.tolist(),
-                _xywh(annotations.boxes_xyxy),
-                annotations.area.tolist(),
-                annotations.is_crowd.tolist(),
-                strict=True,
-            )
-        )
-    ]
+def in_protocol_order(detections: Detections, turn: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows class by class, best score first; of equal scores the earlier picture, and turn."""
+    keys = (turn, detections.media_index, -detections.score, detections.category_index)
+    return np.lexsort(keys)
 
 
-def _detection_annotations(detections: Detections) -> list[dict[str, Any]]:
-    return [
-        {"id": row + 1, "image_id": picture + 1, "category_id": category + 1, "bbox": box}
-        | {"area": box[2] * box[3], "iscrowd": 0, "score": score}
-        for row, (picture, category, box, score) in enumerate(
-            zip(
-                detections.media_index.tolist(),
-                detections.category_index.tolist(),
-                _xywh(detections.boxes_xyxy),
-                detections.score.tolist(),
-                strict=True,
-            )
-        )
-    ]
+def ignored_truths(truth: Dataset) -> NDArray[np.bool_]:
+    """bool [a, m]: crowds, and objects outside each range of areas."""
+    area = truth.annotations.area
+    outside = np.array([(area < low) | (area > high) for low, high in AREAS])
+    return outside | truth.annotations.is_crowd
 
 
-def _xywh(boxes_xyxy: NDArray[np.float64]) -> list[list[float]]:
-    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()
+def out_of_area(detections: Detections) -> NDArray[np.bool_]:
+    """bool [a, k]: detections outside each range; where they are wrong, that is not held to it."""
+    sides = detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2]
+    area = sides[:, 0] * sides[:, 1]
+    return np.array([(area < low) | (area > high) for low, high in AREAS])
 
 
-def _refuse_unusable(truth: Dataset, detections: Detections) -> None:
+def count_truths(truth: Dataset, is_ignored: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """int64 [pictures, c, a] of objects that count."""
+    shape = (len(truth.media), len(truth.categories))
+    key = truth.annotations.media_index * shape[1] + truth.annotations.category_index
+    counts = [np.bincount(key[~ignored], minlength=shape[0] * shape[1]) for ignored in is_ignored]
+    return np.stack(counts, axis=-1).reshape(*shape, len(is_ignored))
+
+
+def refuse_unusable(truth: Dataset, detections: Detections) -> None:
+    """Refuse a truth that is empty, and detections that are not of it or are not numbers.
+
+    Raises:
+        EmptyDatasetError, DataError: see `evaluate`.
+    """
     if not len(truth.media) or not truth.categories:
         raise EmptyDatasetError(
             "there is nothing to score detections against",

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
-from tilth.metrics.coco_protocol import matched_pairs
+from tilth.metrics import coco_protocol, voc_protocol
+from tilth.metrics.accumulation import Interpolation
 
 __all__ = ["Matches", "match"]
 
@@ -21,10 +22,11 @@ class Matches:
     Attributes:
         annotation_row: int64 [k], the truth that each detection was matched to, -1 for none.
         is_considered: bool [k], the score reached the threshold.
-        is_true_positive: bool [k], matched to a single object.
-        is_false_positive: bool [k], considered and matched to nothing; a detection in a crowd is
-            neither.
-        is_missed: bool [m], a single object that no considered detection was matched to.
+        is_true_positive: bool [k], matched to an object that counts.
+        is_false_positive: bool [k], considered and matched to nothing; a detection in a crowd, or
+            by VOC's rule of a difficult object, is neither.
+        is_missed: bool [m], an object that counts and that no considered detection was matched to.
+        is_counted: bool [m], objects that must be found: no crowd, by VOC's rule not difficult.
     """
 
     annotation_row: NDArray[np.int64]
@@ -32,6 +34,7 @@ class Matches:
     is_true_positive: NDArray[np.bool_]
     is_false_positive: NDArray[np.bool_]
     is_missed: NDArray[np.bool_]
+    is_counted: NDArray[np.bool_]
 
 
 def match(
@@ -41,8 +44,11 @@ def match(
     iou_threshold: float = 0.5,
     score_threshold: float = 0.0,
     max_detections: int | None = None,
+    mode: Interpolation = "coco",
 ) -> Matches:
-    """Match by the COCO rule: best score first, each to the free truth of its class it covers most.
+    """Match best score first, each to the free truth of its class it covers most (COCO's rule).
+
+    By VOC's rule, in the other modes, a detection whose best truth is taken is wrong.
 
     Args:
         iou_threshold: the least overlap of a match.
@@ -52,30 +58,27 @@ def match(
     Raises:
         EmptyDatasetError, DataError: see `tilth.metrics.coco_protocol.evaluate`.
     """
+    protocol = coco_protocol if mode == "coco" else voc_protocol
     considered = detections.score >= score_threshold
     rows = np.flatnonzero(considered)
-    strong = Detections(
-        media_index=detections.media_index[rows],
-        category_index=detections.category_index[rows],
-        boxes_xyxy=detections.boxes_xyxy[rows],
-        score=detections.score[rows],
-    )
     limit = max(1, len(rows)) if max_detections is None else max_detections
-    found, matched_to = matched_pairs(
-        truth, strong, iou_threshold=iou_threshold, max_detections=limit
+    found, matched_to = protocol.matched_pairs(
+        truth, detections.take(rows), iou_threshold=iou_threshold, max_detections=limit
     )
-    is_crowd = truth.annotations.is_crowd
+    is_counted = ~truth.annotations.is_crowd
+    if mode != "coco":
+        is_counted &= ~voc_protocol.difficult_objects(truth)
     annotation_row = np.full(len(detections), -1, dtype=np.int64)
     annotation_row[rows[found]] = matched_to
-    is_matched = annotation_row >= 0
     is_true_positive = np.zeros(len(detections), dtype=bool)
-    is_true_positive[rows[found]] = ~is_crowd[matched_to]
-    is_missed = ~is_crowd
+    is_true_positive[rows[found]] = is_counted[matched_to]
+    is_missed = is_counted.copy()
     is_missed[matched_to] = False
     return Matches(
         annotation_row=annotation_row,
         is_considered=considered,
         is_true_positive=is_true_positive,
-        is_false_positive=considered & ~is_matched,
+        is_false_positive=considered & (annotation_row < 0),
         is_missed=is_missed,
+        is_counted=is_counted,
     )

@@ -2,7 +2,7 @@
 
 Source: Lin et al., 2014, Microsoft COCO: Common Objects in Context, arXiv 1405.0312v3, appendix;
     the order is that of the category ids with the eleven unused ones left out.
-Follows: the list of categories -> `COCO_CLASSES`; Darknet's own spellings -> `same_class`.
+Follows: the list of categories, and Darknet's own spellings of them -> `same_class`.
 Symbols: none.
 Differs: COCO's spelling; Darknet's coco.names has motorbike, aeroplane, sofa, pottedplant,
     diningtable and tvmonitor.

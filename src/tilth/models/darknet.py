@@ -109,6 +109,12 @@ class MaxPool(nn.Module):
         """Windows that reach outside see nothing there."""
         before = self.padding // 2
         after = self.padding - before
+        # Where torch pads by itself (with ceil_mode it adds the one cell after the last) there is
+        # no copy of the features, and no huge number in an exported graph.
+        if after <= self.size // 2 and (after == before or self.stride == 2):
+            return functional.max_pool2d(
+                features, self.size, self.stride, before, ceil_mode=after != before
+            )
         padded = functional.pad(
             features, (before, after, before, after), value=torch.finfo(features.dtype).min
         )

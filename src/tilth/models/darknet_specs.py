@@ -12,13 +12,14 @@ Checked by: `test_parameter_counts_of_the_published_files`, `test_layer_counts_o
     `test_random_networks_equal_opencv`
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tilth.errors import SettingsError
 from tilth.models.darknet_cfg import DarknetCfg, parse_cfg
 
 __all__ = ["SPECS", "built_in_cfg", "yolov4_cfg", "yolov4_csp_cfg", "yolov4_tiny_cfg"]
 
+RESIDUAL_BLOCKS = (1, 2, 8, 8, 4)
 _ANCHORS_V4 = "12,16, 19,36, 40,28, 36,75, 76,55, 72,146, 142,110, 192,243, 459,401"
 _ANCHORS_TINY = "10,14, 23,27, 37,58, 81,82, 135,169, 344,319"
 _ANCHORS_TINY_3L = "12,16, 19,36, 40,28, 36,75, 76,55, 72,146, 142,110, 192,243, 459,401"
@@ -81,10 +82,16 @@ def _section(kind: str, **options: object) -> str:
     return "\n".join([f"[{kind}]", *(f"{name}={value}" for name, value in options.items()), ""])
 
 
-def yolov4_cfg(num_classes: int, *, size: int = 608) -> DarknetCfg:
-    """YOLOv4: CSPDarknet53, spatial pyramid pooling, path aggregation, three heads."""
+def yolov4_cfg(
+    num_classes: int, *, size: int = 608, blocks: Sequence[int] = RESIDUAL_BLOCKS
+) -> DarknetCfg:
+    """YOLOv4: CSPDarknet53, spatial pyramid pooling, path aggregation, three heads.
+
+    Args:
+        blocks: residual blocks of each of the five stages.
+    """
     net = _Writer(size)
-    taps = _csp_darknet53(net)
+    taps = _csp_darknet53(net, blocks)
     _alternate(net, 512, 3, act="leaky")
     _pyramid(net)
     _alternate(net, 512, 3, act="leaky")
@@ -102,12 +109,12 @@ def yolov4_cfg(num_classes: int, *, size: int = 608) -> DarknetCfg:
     return net.cfg("yolov4")
 
 
-def _csp_darknet53(net: _Writer) -> tuple[int, int]:
+def _csp_darknet53(net: _Writer, blocks: Sequence[int]) -> tuple[int, int]:
     """Stem and five stages; the numbers of the layers of strides 8 and 16."""
     net.conv(32, 3, act="mish")
     ends = [
-        _csp_stage(net, channels, blocks, first=channels == 64)
-        for channels, blocks in ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))
+        _csp_stage(net, channels, count, first=channels == 64)
+        for channels, count in zip((64, 128, 256, 512, 1024), blocks, strict=True)
     ]
     return ends[2], ends[3]
 

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tilth.curate.clusters import media_clusters
 from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
+from tilth.data.preannotation import trusted
 from tilth.data.project import Project
 from tilth.errors import TrainingError
 from tilth.metrics.average_precision import AveragePrecision, average_precision
@@ -167,10 +169,18 @@ def score_of(
     )
 
 
+def _train_clusters(job: ArmJob, dataset: Dataset) -> NDArray[np.int64] | None:
+    """The cluster of each picture that the arm trains on, where it is sampled by them."""
+    if job.settings.sampling.kind != "cluster":
+        return None
+    labels = [job.clusters[dataset.rows_of(row)] for row in job.train_rows]
+    return media_clusters(dataset.take(job.train_rows), np.concatenate(labels))
+
+
 def _run(job: ArmJob) -> ArmOutcome:
     seconds, device = 0.0, job.settings.train.device
     project = Project.open(job.root)
-    dataset = project.catalogue.read(version=job.version)
+    dataset = trusted(project.catalogue.read(version=job.version))
     if len(job.train_rows):
         train = dataset.take(job.train_rows)
         seconds += train_detector(
@@ -182,6 +192,7 @@ def _run(job: ArmJob) -> ArmOutcome:
             digest=job.digest,
             seed=job.seed,
             progress=False,
+            clusters=_train_clusters(job, dataset),
         ).seconds  # of all the calls that it took, where some were stopped
         detector = load_detector(job.run_dir, device=device)
     else:

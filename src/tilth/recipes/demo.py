@@ -28,6 +28,7 @@ from tilth.recipes.detect_settings import (
 )
 from tilth.recipes.detector import train_detector
 from tilth.recipes.experiment import ExperimentResult
+from tilth.train.augment_settings import LIGHT
 from tilth.train.loop_settings import LoopSettings
 
 __all__ = ["demo"]
@@ -67,6 +68,7 @@ LOOP = LoopSettings(
 DEMO = DetectSettings(
     model=ModelSettings(variant="yolov4-tiny", width=0.25, size=SIZE),
     train=LOOP,
+    augment=LIGHT,
     rebalance=RebalanceSettings(augmentation=Augmentation(scale=(0.5, 1.2))),
     experiment=ExperimentSettings(seeds=(0, 1, 2)),
 )

@@ -34,9 +34,10 @@ from tilth.curate.clusters import media_clusters
 from tilth.curate.measure import MeasureReport, measure
 from tilth.curate.rebalance import RebalancePlan, RebalanceReport, pictures_of
 from tilth.data.dataset import Dataset
+from tilth.data.preannotation import trusted
 from tilth.data.project import Project
 from tilth.data.records import Split
-from tilth.errors import EmptyDatasetError, MediaError
+from tilth.errors import EmptyDatasetError, MediaError, SettingsError
 from tilth.recipes.arms import ArmJob, ArmOutcome, run_arms, steps_done
 from tilth.recipes.cluster_view import cluster_view
 from tilth.recipes.detect_settings import DetectSettings
@@ -88,10 +89,21 @@ def experiment(
         TrainingError: see `run_arms`; or another process is running this experiment.
         SettingsError: see `new_run`.
     """
+    _refuse_unequal_steps(settings)
     project = Project.open(root)
     folder = new_run(project, name)
     with run_lock(folder):  # of the whole; every arm holds its own folder too
         return _experiment(project, folder, settings=settings, name=name, progress=progress)
+
+
+def _refuse_unequal_steps(settings: DetectSettings) -> None:
+    """Arms differ in their pictures alone; epochs would give the larger set more steps."""
+    if settings.epochs or settings.batch_size == "auto":
+        raise SettingsError(
+            "the arms of an experiment are compared after equal steps of equal batches",
+            expected="train.steps and batch_size as numbers, epochs = 0",
+            got=f"epochs = {settings.epochs}, batch_size = {settings.batch_size}",
+        )
 
 
 def _experiment(
@@ -101,7 +113,7 @@ def _experiment(
 
     # Data: measure every picture and box once, and cluster the boxes of the training originals.
     seed = settings.train.seed
-    originals = _originals(project.catalogue.read())
+    originals = _originals(trusted(project.catalogue.read()))
     measured = measure(project, progress=progress)
     _refuse_unreadable(project, originals, measured)
     cluster_boxes(project, k=settings.clusters.k, seed=seed)
@@ -128,7 +140,7 @@ def _experiment(
     projection = settings.clusters.projection
     boxes = cluster_boxes(project, k=settings.clusters.k, projection=projection, seed=seed)
     version = project.catalogue.create_version(name)
-    data = project.catalogue.read(version=name)
+    data = trusted(project.catalogue.read(version=name))
     labels = cluster_labels(project, data)
 
     # Train and score: every arm is a choice of rows of that version.
@@ -216,6 +228,7 @@ def _with_common_batch(
     settings: DetectSettings, rows: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> DetectSettings:
     """A batch that the smallest training set can fill: a step is as many pictures in each arm."""
+    assert settings.batch_size != "auto"
     smallest = min(len(train) for train, _ in rows.values() if len(train))
     return replace(settings, batch_size=min(settings.batch_size, smallest))
 

@@ -19,9 +19,13 @@ from typing import Any, Literal
 from tilth.config import load_settings
 from tilth.curate.augment import Augmentation
 from tilth.errors import SettingsError
-from tilth.recipes.model_settings import ModelSettings
-from tilth.train.jitter import JitterSettings
+from tilth.losses.detection_settings import DetectionLossSettings
+from tilth.recipes.model_settings import SET_PREDICTION, ModelSettings
+from tilth.train.adversarial_settings import AdversarialSettings
+from tilth.train.augment_settings import AugmentSettings
 from tilth.train.loop_settings import LoopSettings
+from tilth.train.picture_cache import CacheSettings
+from tilth.train.sampling import SamplingSettings
 
 __all__ = [
     "ClusterSettings",
@@ -107,27 +111,44 @@ class DetectSettings:
     """Everything that a detection run can be told.
 
     Attributes:
-        batch_size: pictures a step; all of them where there are fewer.
+        include_difficult: learn from objects that are marked as difficult; otherwise they are
+            regions where nothing is punished, as crowds are.
+        epochs: how often every picture is seen, instead of ``train.steps``; 0 goes by those. An
+            evaluation follows each epoch, unless ``train.evaluate_every`` says otherwise.
+        batch_size: pictures a batch, of each process; all of them where there are fewer. "auto"
+            measures what fits into memory, once a run.
     """
 
     model: ModelSettings = field(default_factory=ModelSettings)
+    loss: DetectionLossSettings = field(default_factory=DetectionLossSettings)
     train: LoopSettings = field(
         default_factory=lambda: LoopSettings(
             steps=600, optimiser="adamw", learning_rate=0.001, weight_decay=0.01, warmup_steps=50
         )
     )
-    jitter: JitterSettings = field(default_factory=JitterSettings)
-    batch_size: int = 16
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    include_difficult: bool = False
+    epochs: int = 0
+    batch_size: int | Literal["auto"] = 16
     clusters: ClusterSettings = field(default_factory=ClusterSettings)
     rebalance: RebalanceSettings = field(default_factory=RebalanceSettings)
     experiment: ExperimentSettings = field(default_factory=ExperimentSettings)
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        for name, least in (("batch_size", 1), ("epochs", 0)):
+            value = getattr(self, name)
+            if value != "auto" and value < least:
+                raise SettingsError(
+                    f"setting '{name}' cannot be used", expected=f"{least} or more", got=str(value)
+                )
+        if self.model.variant in SET_PREDICTION and self.augment.mixup > 0:
             raise SettingsError(
-                "setting 'batch_size' cannot be used",
-                expected="1 or more",
-                got=str(self.batch_size),
+                "setting 'augment.mixup' weighs boxes, which this network's loss cannot",
+                expected=f"mixup = 0 with the variant {self.model.variant!r}",
+                got=str(self.augment.mixup),
             )
 
 

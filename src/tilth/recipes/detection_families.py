@@ -15,17 +15,43 @@ from torch import Tensor, nn
 
 from tilth.data.atomic import atomic_writer
 from tilth.errors import SettingsError, TrainingError
-from tilth.losses.detection import DetectionLoss
+from tilth.losses.detection import AnchorGrid, DetectionLoss
+from tilth.losses.detection_settings import DetectionLossSettings
 from tilth.models.darknet import Darknet, read_cfg
 from tilth.models.darknet_cfg import DarknetCfg, with_anchors, with_classes
 from tilth.models.darknet_specs import SPECS, built_in_cfg
 from tilth.models.darknet_weights import load_weights
 from tilth.models.detection_network import start_head
+from tilth.models.huggingface_architecture import (
+    MODEL_TYPES,
+    HuggingFaceArchitecture,
+    read_architecture,
+    read_published,
+    scaled_architecture,
+    write_architecture,
+)
+from tilth.models.huggingface_detector import HuggingFaceDetector
+from tilth.models.huggingface_targets import DetectionTargets
+from tilth.models.huggingface_weights import (
+    carry_over,
+    num_classes_of,
+    published_path,
+    published_state,
+    published_weights,
+    refuse_other_network,
+)
 from tilth.models.transfer import TransferReport
 from tilth.models.yolov4 import ANCHORS, YoloV4
 from tilth.ops.anchor_grid import Anchors
 from tilth.recipes.model_settings import ModelSettings
-from tilth.recipes.starting_weights import KnownWeights, known_classes, read_run, start_from
+from tilth.recipes.starting_weights import (
+    KnownWeights,
+    class_rows,
+    known_classes,
+    read_run,
+    start_from,
+    weights_file,
+)
 from tilth.train.loop import Loss
 
 __all__ = ["FAMILIES", "DetectorFamily", "family_of"]
@@ -33,6 +59,7 @@ __all__ = ["FAMILIES", "DetectorFamily", "family_of"]
 # The published anchors are pixels at these network sizes (yolov4.cfg, yolov4-tiny.cfg).
 ANCHOR_SIZE = {"yolov4": 608, "yolov4-tiny": 416}
 NETWORK_FILE = "network.cfg"
+ARCHITECTURE_FILE = "network.json"
 PUBLISHED_CLASSES = 80
 
 
@@ -47,22 +74,41 @@ class DetectorFamily(ABC):
     def start(
         self, model: nn.Module, settings: ModelSettings, class_names: Sequence[str], *, root: Path
     ) -> TransferReport:
-        """Load ``settings.weights``; says what was taken.
+        """Load the starting weights that the settings name; says what was taken.
 
         Raises:
-            TrainingError, LabelError: they cannot be read, or are of another network.
+            TrainingError, DataError: they cannot be read, or are of another network.
         """
 
     @abstractmethod
     def rebuild(self, settings: ModelSettings, num_classes: int, *, run_dir: Path) -> nn.Module:
         """The network of a run that `keep` has written to."""
 
+    def starting_file(self, settings: ModelSettings, *, root: Path) -> Path | None:
+        """The weights that `start` reads, None where the settings name none.
+
+        Raises:
+            TrainingError, DataError: there are none where the settings say.
+        """
+        return weights_file(root / settings.weights) if settings.weights else None
+
     def keep(self, model: nn.Module, run_dir: Path) -> None:  # noqa: B027 - most need nothing
         """Write what `rebuild` reads beside the settings."""
 
     @abstractmethod
-    def loss(self, model: nn.Module) -> Loss:
-        """Loss terms of a batch of `tilth.train.loading.DetectionBatches`."""
+    def loss(
+        self,
+        model: nn.Module,
+        settings: DetectionLossSettings | None = None,
+        *,
+        class_counts: Sequence[int] | None = None,
+    ) -> Loss:
+        """Loss terms of a batch of `tilth.train.loading.DetectionBatches`.
+
+        Args:
+            settings: of losses that are ours.
+            class_counts: boxes of each class, for class weights that are to balance them.
+        """
 
 
 class AnchorGridFamily(DetectorFamily):
@@ -76,18 +122,27 @@ class AnchorGridFamily(DetectorFamily):
         known = read_run(root / settings.weights, classes)
         return start_from(model, known, class_names)  # type: ignore[arg-type]
 
-    def loss(self, model: nn.Module) -> Loss:
+    def loss(
+        self,
+        model: nn.Module,
+        settings: DetectionLossSettings | None = None,
+        *,
+        class_counts: Sequence[int] | None = None,
+    ) -> Loss:
         """The detection loss over the model's heads."""
-        loss = DetectionLoss(
-            model.anchors,  # type: ignore[arg-type]
-            model.strides,  # type: ignore[arg-type]
-            model.num_classes,  # type: ignore[arg-type]
-            grid_scales=model.grid_scales,  # type: ignore[arg-type]
-        )
+        assert isinstance(model, AnchorGrid)
+        loss = DetectionLoss.of_network(model, settings, class_counts=class_counts)
 
         def batch_loss(network: nn.Module, batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
-            targets = (batch["boxes_xyxy"], batch["class_index"], batch["image_index"])
-            return loss(network(batch["images"]), *targets)
+            return loss(
+                network(batch["images"]),
+                batch["boxes_xyxy"],
+                batch["class_index"],
+                batch["image_index"],
+                box_weights=batch.get("box_weights"),
+                ignore_boxes_xyxy=batch.get("ignore_boxes_xyxy"),
+                ignore_image_index=batch.get("ignore_image_index"),
+            )
 
         return batch_loss
 
@@ -156,10 +211,78 @@ class DarknetNetworks(AnchorGridFamily):
         return Darknet(read_cfg(run_dir / NETWORK_FILE))
 
 
+class HuggingFaceNetworks(DetectorFamily):
+    """Set-predicting detectors of transformers: from a folder, the hub, or of our own sizes."""
+
+    def build(self, settings: ModelSettings, num_classes: int, *, root: Path) -> nn.Module:
+        """As published, as a run describes it, or the default scaled by width and depth."""
+        architecture = _architecture(settings, root=root)
+        if architecture.config["model_type"] != MODEL_TYPES[settings.variant]:
+            raise SettingsError(
+                "setting 'model.variant' names another kind of network",
+                where=architecture.source or settings.weights,
+                expected=f"model_type {MODEL_TYPES[settings.variant]}",
+                got=architecture.config["model_type"],
+            )
+        return HuggingFaceDetector(architecture, num_classes)
+
+    def starting_file(self, settings: ModelSettings, *, root: Path) -> Path | None:
+        """Also what was published beside the network, unless ``hub`` names a config.json."""
+        if not settings.hub:
+            return super().starting_file(settings, root=root)
+        path = published_path(settings.hub, root=root)
+        return published_weights(path) if path.is_dir() else None
+
+    def start(
+        self, model: nn.Module, settings: ModelSettings, class_names: Sequence[str], *, root: Path
+    ) -> TransferReport:
+        """From a published folder, a run's folder or a safetensors file."""
+        assert isinstance(model, HuggingFaceDetector)
+        classes = root / settings.weights_classes if settings.weights_classes else None
+        if settings.hub:
+            path = published_path(settings.hub, root=root)
+            state, names = published_state(path), tuple(read_published(path)[1])
+            names = known_classes(classes, num_classes_of(state)) if classes else names
+        else:
+            known = read_run(root / settings.weights, classes)
+            path, state, names = known.path, dict(known.state), known.class_names
+        rows = class_rows(names, class_names, num_classes_of(state))
+        report = carry_over(model, state, rows, class_names=class_names)
+        refuse_other_network(model, report, where=str(path))
+        return report
+
+    def keep(self, model: nn.Module, run_dir: Path) -> None:
+        """What rebuilds the network where there is neither hub nor folder."""
+        assert isinstance(model, HuggingFaceDetector)
+        write_architecture(model.architecture, run_dir / ARCHITECTURE_FILE)
+
+    def rebuild(self, settings: ModelSettings, num_classes: int, *, run_dir: Path) -> nn.Module:
+        """From the description in the run's folder."""
+        return HuggingFaceDetector(read_architecture(run_dir / ARCHITECTURE_FILE), num_classes)
+
+    def loss(
+        self,
+        model: nn.Module,
+        settings: DetectionLossSettings | None = None,
+        *,
+        class_counts: Sequence[int] | None = None,
+    ) -> Loss:
+        """The library's own, which matches the network's answers to the truths."""
+
+        def batch_loss(network: nn.Module, batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
+            return network(batch["images"], targets=DetectionTargets.of_batch(batch))
+
+        return batch_loss
+
+
 FAMILIES: dict[str, DetectorFamily] = {
     "yolov4": Yolo(),
     "yolov4-tiny": Yolo(),
     "darknet": DarknetNetworks(),
+    "d-fine": HuggingFaceNetworks(),
+    "rt-detr": HuggingFaceNetworks(),
+    "rt-detr-v2": HuggingFaceNetworks(),
+    "deim-v2": HuggingFaceNetworks(),
 }
 """Variant in the settings -> its family; a test holds both lists together."""
 
@@ -185,6 +308,20 @@ def _yolo_anchors(settings: ModelSettings) -> list[Anchors]:
     groups = [settings.anchors[i : i + each] for i in range(0, len(settings.anchors), each)]
     # The heads of YOLOv4 go from fine to coarse, those of the tiny network the other way.
     return list(groups if settings.variant == "yolov4" else reversed(groups))
+
+
+def _architecture(settings: ModelSettings, *, root: Path) -> HuggingFaceArchitecture:
+    if settings.hub:
+        path = published_path(settings.hub, root=root)
+        # A folder of the hub's cache is named after the commit.
+        commit = f" at {path.name}" if path.parent.name == "snapshots" else ""
+        return read_published(path, source=settings.hub + commit)[0]
+    if settings.weights:
+        path = root / settings.weights
+        described = (path if path.is_dir() else path.parent) / ARCHITECTURE_FILE
+        if described.is_file():
+            return read_architecture(described)
+    return scaled_architecture(settings.variant, width=settings.width, depth=settings.depth)
 
 
 def _cfg(settings: ModelSettings, num_classes: int, *, root: Path) -> DarknetCfg:

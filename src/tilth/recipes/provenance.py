@@ -22,7 +22,6 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
     "scikit-learn",
-    "faster-coco-eval",
 )
 
 

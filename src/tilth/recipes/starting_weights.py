@@ -16,7 +16,14 @@ from tilth.models.coco_classes import COCO_CLASSES, same_class
 from tilth.models.detection_network import AnchorGridNetwork, carry_over_head
 from tilth.models.transfer import SkippedTensor, TransferReport, load_matching
 
-__all__ = ["KnownWeights", "known_classes", "read_run", "start_from", "weights_file"]
+__all__ = [
+    "KnownWeights",
+    "class_rows",
+    "known_classes",
+    "read_run",
+    "start_from",
+    "weights_file",
+]
 
 RECORD = "detector.json"
 WEIGHTS = ("best.safetensors", "last.safetensors")
@@ -109,7 +116,7 @@ def start_from(
         if weight is None or bias is None:
             continue
         old_classes = len(weight) // len(anchors) - 5
-        rows = _class_rows(known.class_names, class_names, old_classes)
+        rows = class_rows(known.class_names, class_names, old_classes)
         if weight.shape[1:] != convolution.weight.shape[1:] or len(weight) % len(anchors):
             wanted = tuple(convolution.weight.shape)
             skipped.append(SkippedTensor(f"{name}.weight", tuple(weight.shape), wanted))
@@ -152,9 +159,10 @@ def _names_of_run(record: Path) -> tuple[str, ...]:
         ) from error
 
 
-def _class_rows(
+def class_rows(
     old_names: Sequence[str], new_names: Sequence[str], old_classes: int
 ) -> list[int | None]:
+    """For each new class the old one of the same name; as they are where nobody says the names."""
     if len(old_names) == old_classes:
         rows = {same_class(name): row for row, name in enumerate(old_names)}
         return [rows.get(same_class(name)) for name in new_names]

@@ -12,6 +12,7 @@ import numpy as np
 
 from tilth.curate.rebalance import pictures_of
 from tilth.data.dataset import Dataset
+from tilth.data.preannotation import trusted
 from tilth.data.records import Split
 from tilth.errors import DataError, EmptyDatasetError
 
@@ -19,18 +20,21 @@ __all__ = ["originals", "training_pictures"]
 
 
 def originals(dataset: Dataset) -> Dataset:
-    """Media that were not derived from others, with their annotations."""
-    return dataset.take(np.flatnonzero(dataset.media.parent_id < 0))
+    """Media that were not derived from others, with the annotations that are `trusted`."""
+    known = trusted(dataset)
+    return known.take(np.flatnonzero(known.media.parent_id < 0))
 
 
 def training_pictures(dataset: Dataset, plans: Sequence[str] = ()) -> Dataset:
     """Originals of the training split and the pictures of ``plans``, with their annotations.
 
+    What a model proposed is not learned from before it is reviewed (`tilth.data.preannotation`).
+
     Raises:
         DataError: a plan that has made no picture for training.
         EmptyDatasetError: no labelled picture among them.
     """
-    training = dataset.of_split(Split.TRAIN)
+    training = trusted(dataset.of_split(Split.TRAIN))
     chosen = training.media.parent_id < 0
     for plan in plans:
         own = pictures_of(training, plan)
