@@ -41,6 +41,7 @@ from tilth.recipes.detector import find_objects, new_detector
 from tilth.recipes.experiment import Arm, ExperimentResult
 from tilth.recipes.report import write_report
 from tilth.recipes.report.plots import arm_dots
+from tilth.train.augment_settings import LIGHT
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "images" / "coco-person.svg"
 SOURCE_BEFORE, SOURCE_AFTER = 0.6986, 0.8479  # mAP50 of the source, its own data and protocol
@@ -82,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, default=Path("/tmp/coco-person"))
-    parser.add_argument("--steps", type=int, default=600, help="of each retrained arm")
+    parser.add_argument("--steps", type=int, default=400, help="of each retrained arm")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--full", action="store_true", help="all layers, 416 px, for a GPU")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=1")
@@ -100,7 +101,7 @@ def settings_of(weights: Path, arguments: argparse.Namespace) -> DetectSettings:
     """The settings of all arms."""
     network = weights / "yolo-fastest-1.1-xl"
     steps = max(arguments.steps, 20_000) if arguments.full else arguments.steps
-    return settings(
+    chosen = settings(
         overrides=[
             *RETRAIN,
             f"model.cfg={network}.cfg",
@@ -112,6 +113,7 @@ def settings_of(weights: Path, arguments: argparse.Namespace) -> DetectSettings:
             *arguments.set,
         ]
     )
+    return replace(chosen, augment=LIGHT)
 
 
 def people_project(source: Path, root: Path) -> Project:
