@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,16 @@ def main() -> None:
             row[f"look_{size}_cpu_ms"] = 1e3 * median_cpu(looking(model, size), rounds)
         row["step_320_cpu_s"] = median_cpu(training(model, family.loss(model)), rounds) / 2
         rows.append(row)
-        print({key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()})
+        print(as_markdown(row), flush=True)
     detail = {"classes": CLASSES, "threads": 1, "rounds": rounds, "rows": rows}
     write_result("detector_families", [], detail=detail)
+
+
+def as_markdown(row: Mapping[str, Any]) -> str:
+    """A line of the table in docs/how-to/choose-a-detector.md."""
+    looks = " | ".join(f"{row[f'look_{size}_cpu_ms']:.0f}" for size in SIZES)
+    step = 1e3 * row["step_320_cpu_s"]
+    return f"| {row['network']} | {row['parameters_m']:.1f} M | {looks} | {step:.0f} |"
 
 
 def looking(model: Any, size: int) -> Callable[[], None]:

@@ -137,9 +137,7 @@ def test_strongest_boxes_are_those_above_the_score_best_first():
     assert len(strongest_boxes(boxes, scores, score_threshold=0.9)[1]) == 0
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"iou_threshold": 1.5}, {"beta": 0.0}, {"max_detections": 0}]
-)
+@pytest.mark.parametrize("wrong", [{"iou_threshold": 1.5}, {"beta": 0.0}, {"max_detections": 0}])
 def test_a_suppression_that_cannot_be_used_is_refused(wrong):
     with pytest.raises(SettingsError, match="suppression"):
         Suppression(**wrong)

@@ -17,7 +17,13 @@ from tilth.models.detection_network import carry_over_head
 from tilth.recipes.detection_families import FAMILIES
 from tilth.recipes.detector import new_detector
 from tilth.recipes.model_settings import ModelSettings, Variant
-from tilth.recipes.starting_weights import KnownWeights, known_classes, start_from
+from tilth.recipes.starting_weights import (
+    KnownWeights,
+    known_classes,
+    read_transfer,
+    start_from,
+    write_transfer,
+)
 from tilth.train.checkpoint import save_weights as save_safetensors
 
 FASTEST = Path(__file__).resolve().parents[3] / "shared" / "data" / "weights" / "yolo-fastest"
@@ -159,3 +165,19 @@ class TestDarknet:
         assert report is not None
         assert report.classes == ("person", "dog")
         assert not report.skipped
+
+
+def test_what_was_taken_is_kept_beside_the_run(tmp_path: Path):
+    old, new = fresh(("cat",), seed=1), fresh(("cat", "cow"), seed=2)
+    state = {**old.state_dict(), "stray": torch.zeros(3)}
+    report = start_from(
+        new, KnownWeights(path=Path("w"), state=state, class_names=("cat",)), ("cat", "cow")
+    )
+    assert read_transfer(tmp_path) is None
+    write_transfer(tmp_path, report, ("cat", "cow"))
+    assert read_transfer(tmp_path) == {
+        "loaded_tensors": len(report.loaded),
+        "skipped": ["stray [3]"],
+        "known_classes": ["cat"],
+        "new_classes": ["cow"],
+    }

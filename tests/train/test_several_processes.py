@@ -63,7 +63,7 @@ def _torchrun(run_dir, *arguments):
         cwd=os.path.dirname(__file__),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,  # on a busy machine
         check=False,
     )
 

@@ -39,9 +39,9 @@ def command(
         int, typer.Option("--max-detections", help="With --nms: the most of a picture.")
     ] = 300,
     calibration: Annotated[
-        Literal["minmax", "percentile", "entropy"],
+        Literal["mean", "minmax", "percentile"],
         typer.Option("--calibration", help="With --int8: how ranges are chosen."),
-    ] = "minmax",
+    ] = "mean",
     calibration_pictures: Annotated[
         int, typer.Option("--calibration-pictures", help="With --int8: on how many.")
     ] = 64,

@@ -14,8 +14,6 @@ Checked by: `test_size_iou_is_the_iou_of_boxes_with_one_corner`, `test_planted_s
     `test_the_person_set_is_fitted_as_well_as_the_reference`
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,8 +52,8 @@ class AnchorFit:
     anchors: Float[np.ndarray, "k 2"]
     mean_best_iou: float
     best_possible_recall: float
-    counts: Int64[np.ndarray, k]
-    mean_iou: Float[np.ndarray, k]
+    counts: Int64[np.ndarray, "k"]
+    mean_iou: Float[np.ndarray, "k"]
 
 
 def box_sizes(

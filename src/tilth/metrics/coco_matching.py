@@ -13,8 +13,6 @@ Differs: nothing but the order of the work.
 Checked by: `test_equals_pycocotools_on_random_sets`, `test_matches_plain_greedy_twin`
 """
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
@@ -26,11 +24,11 @@ __all__ = ["greedy_matches"]
 
 def greedy_matches(
     pairs: OverlappingPairs,
-    turn: Int64[np.ndarray, n],
+    turn: Int64[np.ndarray, "n"],
     *,
-    thresholds: Float[np.ndarray, t],
+    thresholds: Float[np.ndarray, "t"],
     is_ignored: Bool[np.ndarray, "a m"],
-    is_crowd: Bool[np.ndarray, m],
+    is_crowd: Bool[np.ndarray, "m"],
 ) -> Int64[np.ndarray, "t a n"]:
     """The truth that each detection is matched to, -1 for none.
 

@@ -4,8 +4,6 @@ Average precision sums over all thresholds; somebody who uses a detector must ch
 is given for each class, as a detector is seldom as sure of one class as of another.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +44,7 @@ class ScoreCurves:
             precision is 1 and F1 is 0.
     """
 
-    scores: Float[np.ndarray, s]
+    scores: Float[np.ndarray, "s"]
     precision: Float[np.ndarray, "c s"]
     recall: Float[np.ndarray, "c s"]
     f1: Float[np.ndarray, "c s"]
@@ -123,7 +121,7 @@ class _Counted:
     @classmethod
     def of(
         cls, truth: Dataset, detections: Detections, iou_threshold: float, mode: Interpolation
-    ) -> _Counted:
+    ) -> "_Counted":
         truth = truth.keep_annotations(truth.annotations.geometry != Geometry.LABEL)
         matches = match(truth, detections, iou_threshold=iou_threshold, mode=mode)
         counts = matches.is_true_positive | matches.is_false_positive

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from tilth import lazy
 from tilth.models.darknet import LEAKY_SLOPE, Convolution, Darknet, MaxPool
+from tilth.models.fold import folded_convolution
 from tilth.models.network_size import layer_shapes
 from tilth.ops.anchor_grid import MAX_LOG_SCALE
 
@@ -178,11 +177,13 @@ def _layer(
 
 
 def _convolution(writer: _Writer, layer: Convolution, read: str, place: str) -> str:
-    kernels, bias = folded(layer)
+    folded = layer.conv if layer.norm is None else folded_convolution(layer.conv, layer.norm)
+    assert folded.bias is not None  # one without batch normalisation has a bias
+    kernels, bias = (part.detach().cpu().float().numpy() for part in (folded.weight, folded.bias))
     padding = [int(side) for side in layer.conv.padding]
     output = writer.add(
         "Conv",
-        [read, writer.constant(kernels.numpy(), place), writer.constant(bias.numpy(), place)],
+        [read, writer.constant(kernels, place), writer.constant(bias, place)],
         place,
         name=f"{place}/conv",
         kernel_shape=list(layer.conv.kernel_size),
@@ -192,20 +193,6 @@ def _convolution(writer: _Writer, layer: Convolution, read: str, place: str) -> 
         group=layer.conv.groups,
     )
     return _activated(writer, layer.activation, output, place)
-
-
-@torch.no_grad()
-def folded(layer: Convolution) -> tuple[Float[Tensor, "d c k k"], Float[Tensor, "d"]]:
-    """Kernels and bias of a convolution with its batch normalisation, computed in float64."""
-    kernels, norm = layer.conv.weight.detach().cpu().double(), layer.norm
-    if norm is None:
-        assert layer.conv.bias is not None
-        return kernels.float(), layer.conv.bias.detach().cpu()
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    factor = norm.weight.cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
-    bias = norm.bias.cpu().double() - norm.running_mean.cpu().double() * factor
-    return (kernels * factor[:, None, None, None]).float(), bias.float()
 
 
 def _activated(writer: _Writer, activation: nn.Module, name: str, place: str) -> str:

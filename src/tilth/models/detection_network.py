@@ -1,7 +1,5 @@
 """What every detector gives, and how its boxes are read: candidates by score, then suppression."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -84,7 +82,7 @@ def detect(
     kind: SuppressionKind = "iou",
     beta: float = 0.6,
     class_agnostic: bool = False,
-) -> list[tuple[Float[Tensor, "k 4"], Float[Tensor, k], Int64[Tensor, k]]]:
+) -> list[tuple[Float[Tensor, "k 4"], Float[Tensor, "k"], Int64[Tensor, "k"]]]:
     """Boxes in network pixels, scores and class indices of each picture, best first.
 
     A place may answer for several classes. The model, a `DetectionNetwork`, is run in evaluation
@@ -119,10 +117,10 @@ def detect(
 def suppressed(
     model: nn.Module,
     boxes_xyxy: Float[Tensor, "n 4"],
-    scores: Float[Tensor, n],
-    class_index: Int64[Tensor, n],
+    scores: Float[Tensor, "n"],
+    class_index: Int64[Tensor, "n"],
     suppression: Suppression,
-) -> tuple[Float[Tensor, "k 4"], Float[Tensor, k], Int64[Tensor, k]]:
+) -> tuple[Float[Tensor, "k 4"], Float[Tensor, "k"], Int64[Tensor, "k"]]:
     """Of one picture's boxes, best first, one for each object; all where the model gives no more.
 
     Args:
@@ -163,7 +161,7 @@ def start_head(convolution: nn.Conv2d, *, num_anchors: int, num_classes: int) ->
 def carry_over_head(
     target: nn.Conv2d,
     weight: Float[Tensor, "old_channels c 1 1"],
-    bias: Float[Tensor, old_channels],
+    bias: Float[Tensor, "old_channels"],
     *,
     num_anchors: int,
     class_rows: Sequence[int | None],

@@ -64,7 +64,7 @@ def traced_graph(
             torch.onnx.export(
                 _Decoded(model),
                 (pictures,),
-                stream,
+                stream,  # type: ignore[arg-type]  # the traced export takes a stream
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["images"],

@@ -54,6 +54,9 @@ class OnnxNetwork(nn.Module):
         # Who asks a network for its device looks at its parameters.
         self.nothing = nn.Parameter(torch.empty(0), requires_grad=False)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxNetwork":
+        return self  # a session cannot be copied, nor does anything change it
+
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, Tensor]:
         """Boxes [b, n, 4] and scores [b, n, c]."""
         pictures: Float32[np.ndarray, "b 3 h w"] = images.float().cpu().numpy()

@@ -144,6 +144,12 @@ class DetectSettings:
                 raise SettingsError(
                     f"setting '{name}' cannot be used", expected=f"{least} or more", got=str(value)
                 )
+        if self.model.variant in SET_PREDICTION and self.adversarial.learning_rate > 0:
+            raise SettingsError(
+                "setting 'adversarial.learning_rate' needs maps of objectness",
+                expected=f"0 with the variant {self.model.variant!r}",
+                got=str(self.adversarial.learning_rate),
+            )
         if self.model.variant in SET_PREDICTION and self.augment.mixup > 0:
             raise SettingsError(
                 "setting 'augment.mixup' weighs boxes, which this network's loss cannot",

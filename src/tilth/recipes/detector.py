@@ -36,7 +36,7 @@ from tilth.recipes.detection_families import family_of
 from tilth.recipes.detector_plots import plot_data, plot_detections, plot_training
 from tilth.recipes.model_settings import ModelSettings
 from tilth.recipes.picture_detection import LoadedPicture, detect_in, load_picture
-from tilth.recipes.starting_weights import RECORD, weights_file
+from tilth.recipes.starting_weights import RECORD, weights_file, write_transfer
 from tilth.recipes.training_plan import training_plan
 from tilth.recipes.usable_detector import Detector, for_inference
 from tilth.seeding import seed_everything
@@ -142,7 +142,9 @@ def train_detector(
         run_dir=run_dir,
         device=device_for(settings.train.device),
     )
-    detector, _ = new_detector(settings.model, class_names, root=root, seed=seed)
+    detector, transfer = new_detector(settings.model, class_names, root=root, seed=seed)
+    if transfer is not None and is_main():
+        write_transfer(run_dir, transfer, class_names)
     model = detector.model
     batches = DetectionBatches(
         images,

@@ -57,7 +57,7 @@ class ExportSettings:
     int8: bool = False
     score_threshold: float = 0.25
     suppression: Suppression = field(default_factory=lambda: Suppression(iou_threshold=0.45))
-    calibration: Calibration = "minmax"
+    calibration: Calibration = "mean"
     calibration_pictures: int = 64
     tolerance: float = 1e-4
 

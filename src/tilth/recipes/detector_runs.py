@@ -25,6 +25,7 @@ from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.detector import train_detector
 from tilth.recipes.provenance import record_once
 from tilth.recipes.run_names import new_run
+from tilth.recipes.starting_weights import read_transfer
 from tilth.recipes.training_pictures import originals, training_pictures
 from tilth.train.processes import is_main, join, main_first
 
@@ -103,6 +104,7 @@ def train(
         "loss": result.loss["total"],
         "best_step": result.best_step,
         "best_val_ap50": result.best_score,
+        "starting_weights": read_transfer(run_dir),
     }
 
 
@@ -116,7 +118,7 @@ def picture_clusters(project: Project, dataset: Dataset) -> NDArray[np.int64]:
     if not (clusters >= 0).any():
         raise DataError(
             "pictures cannot be sampled by cluster: no box is in one",
-            fix="tilth cluster, or sampling.kind = 'uniform'",
+            fix="tilth clusters, or sampling.kind = 'uniform'",
         )
     return clusters
 

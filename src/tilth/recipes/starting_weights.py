@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tilth.data.atomic import atomic_writer
 from tilth.errors import LabelError, TrainingError
 from tilth.models.coco_classes import COCO_CLASSES, same_class
 from tilth.models.detection_network import AnchorGridNetwork, carry_over_head
@@ -21,11 +23,14 @@ __all__ = [
     "class_rows",
     "known_classes",
     "read_run",
+    "read_transfer",
     "start_from",
     "weights_file",
+    "write_transfer",
 ]
 
 RECORD = "detector.json"
+TRANSFER = "starting_weights.json"
 WEIGHTS = ("best.safetensors", "last.safetensors")
 
 
@@ -126,6 +131,32 @@ def start_from(
         kept |= {class_names[new] for new, old in enumerate(rows) if old is not None}
     classes = tuple(name for name in class_names if name in kept)
     return TransferReport(tuple(loaded), tuple(skipped), classes)
+
+
+def write_transfer(run_dir: Path, report: TransferReport, class_names: Sequence[str]) -> None:
+    """Keep in a run's folder what its starting weights gave.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    said = {
+        "loaded_tensors": len(report.loaded),
+        "skipped": [
+            f"{skipped.name} {list(skipped.shape)}"
+            + ("" if skipped.wanted_shape is None else f", here {list(skipped.wanted_shape)}")
+            for skipped in report.skipped
+        ],
+        "known_classes": list(report.classes),
+        "new_classes": [name for name in class_names if name not in report.classes],
+    }
+    with atomic_writer(run_dir / TRANSFER) as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(said)))
+
+
+def read_transfer(run_dir: Path) -> dict[str, Any] | None:
+    """What `write_transfer` has kept: loaded and skipped tensors, known and new classes."""
+    path = run_dir / TRANSFER
+    return msgspec.json.decode(path.read_bytes()) if path.is_file() else None
 
 
 def weights_file(path: Path) -> Path:
