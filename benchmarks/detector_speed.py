@@ -165,11 +165,6 @@ def convolution_claims(inference: dict[str, Any]) -> list[dict[str, Any]]:
             f"and fused activation, over a square GEMM of {one['gemm_side']} of the same "
             f"type and threads; the worse network, {worst}; {each}"
         )
-        if precision == "bfloat16":
-            note += (
-                "; AMX multiplies so fast that a picture's layers wait for memory, and the first "
-                "ones have too few channels to fill its tiles"
-            )
         made.append(
             claim(
                 claimed,

@@ -2,8 +2,9 @@
 in the same pass.
 
 An ordinary `torch.nn.Conv2d` brings its kernels into oneDNN's order anew at every call, and its
-activation goes through the whole output once more. Both are a third of the time of YOLOv4-tiny at
-batch 1. The operators are those that torch's compiler uses; here no compiler has to be there.
+activation goes through the whole output once more. Without both, YOLOv4-tiny at 416 and batch 1
+took a quarter less time in bfloat16 and a sixth less in float32. The operators are those that
+torch's compiler uses; here no compiler has to be there.
 """
 
 from __future__ import annotations
