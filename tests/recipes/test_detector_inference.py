@@ -14,6 +14,7 @@ from tilth.data.formats import load_format
 from tilth.data.images import read_image, write_jpeg
 from tilth.errors import MediaError, SettingsError
 from tilth.recipes.detector_inference import InferenceSettings, infer
+from tilth.recipes.usable_detector import Detector, for_inference
 
 BOXES = [(8, 10, 28, 30), (40, 36, 56, 60)]
 
@@ -163,3 +164,15 @@ def test_a_picture_of_twelve_thousand_pixels_is_looked_at(tmp_path: Path) -> Non
     (only,) = found["pictures"][0]["objects"]
     assert only["box_xyxy"] == pytest.approx([9000, 3000, 11_000, 6000], abs=200)
     assert (found["pictures"][0]["width"], found["pictures"][0]["height"]) == (12_000, 12_000)
+
+
+def test_the_network_runs_in_the_precision_that_is_asked_for(photos: Path, monkeypatch) -> None:
+    asked = []
+
+    def recorded(detector: Detector, *, precision: str) -> Detector:
+        asked.append(precision)
+        return for_inference(detector)
+
+    monkeypatch.setattr("tilth.recipes.detector_inference.for_inference", recorded)
+    look([photos], precision="bfloat16")
+    assert asked == ["bfloat16"]

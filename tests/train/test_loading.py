@@ -21,7 +21,6 @@ from tilth.train.picture_cache import CacheSettings
 from tilth.train.sampling import WeightedSampler
 
 EVERYTHING = AugmentSettings(
-    resize="stretch",
     fill="mean",
     vertical_flip_probability=0.5,
     jitter=0.3,

@@ -43,9 +43,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "train classify": ("tilth.cli.train_classify", "Train a classifier of texts or pictures."),
     "detect": ("tilth.cli.detect", "Everything about detectors, from training to export."),
     "classify": ("tilth.cli.classify", "Name the class of new texts or pictures."),
-    "evaluate": ("tilth.cli.evaluate", "Score a trained detector on one split."),
+    "evaluate": (
+        "tilth.cli.evaluate",
+        "Score a trained detector, or a file of detections, on one split.",
+    ),
     "preannotate": ("tilth.cli.preannotate", "Let a detector propose labels for review."),
-    "agreement": ("tilth.cli.agreement", "List the labels that a detector disagrees with."),
+    "agreement": (
+        "tilth.cli.agreement",
+        "List the labels that a detector disagrees with, the worst first.",
+    ),
     "report": ("tilth.cli.report", "Write an experiment's report again from its JSON."),
     "demo": ("tilth.cli.demo", "Run the whole way on pictures that come with the libraries."),
 }

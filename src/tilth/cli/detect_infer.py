@@ -50,6 +50,10 @@ def command(
         int, typer.Option("--max-detections", min=1, help="Of one picture, or of one tile.")
     ] = 300,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures at a time.")] = 8,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "auto"],
+        typer.Option("--precision", help="'auto' is the fastest of the machine."),
+    ] = "float32",
     tile: Annotated[
         int,
         typer.Option("--tile", min=0, metavar="PX", help="Cut larger pictures into such squares."),
@@ -108,6 +112,7 @@ def command(
             max_detections=max_detections,
         ),
         batch_size=batch,
+        precision=precision,
         tile=tile,
         overlap=overlap,
         every=every,

@@ -153,6 +153,7 @@ def train_detector(
         batch_size=plan.batch_size,
         seed=seed,
         settings=settings.augment,
+        resize=settings.model.resize,
         sampler=build_sampler(dataset, settings.sampling, seed=seed, clusters=clusters),
         include_difficult=settings.include_difficult,
         num_batches=plan.loop.steps * plan.loop.accumulate * num_processes(),

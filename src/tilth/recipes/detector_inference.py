@@ -21,13 +21,14 @@ from tilth.data.images import read_image, write_jpeg
 from tilth.data.read_ahead import read_ahead
 from tilth.data.storage import is_url
 from tilth.errors import MediaError, SettingsError
+from tilth.models.deployed import InferencePrecision
 from tilth.ops.nms import Suppression
 from tilth.recipes.detected_labels import detected_labels
-from tilth.recipes.detector import Detector
 from tilth.recipes.drawn_detections import draw_detections, drawing_targets
 from tilth.recipes.picture_detection import LoadedPicture, detect_in, load_picture
 from tilth.recipes.picture_sources import FrameReader, PictureSource, picture_sources
 from tilth.recipes.tiled_detection import detect_tiled
+from tilth.recipes.usable_detector import Detector, for_inference
 
 __all__ = ["InferenceSettings", "infer"]
 
@@ -40,6 +41,8 @@ class InferenceSettings:
         score_threshold: weaker detections are not reported.
         suppression: of several boxes for one object.
         batch_size: pictures at a time.
+        precision: of the network; "auto" is the fastest of the machine, and its scores may differ
+            from float32 in the second decimal.
         tile: side of the tiles that large pictures are cut into, pixels; 0 looks at the whole.
         overlap: of neighbouring tiles, as a share of their side.
         every: of a video every so many frames.
@@ -52,6 +55,7 @@ class InferenceSettings:
     score_threshold: float = 0.25
     suppression: Suppression = field(default_factory=Suppression)
     batch_size: int = 8
+    precision: InferencePrecision = "float32"
     tile: int = 0
     overlap: float = 0.2
     every: int = 1
@@ -155,6 +159,7 @@ class _Failed:
 def _looked_at(
     detector: Detector, images: Sequence[PictureSource], settings: InferenceSettings
 ) -> Iterator[_Seen | _Failed]:
+    detector = for_inference(detector, precision=settings.precision)
     for rows, pictures in read_ahead(_batches(detector, images, settings)):
         readable = [each for each in pictures if isinstance(each, LoadedPicture)]
         found = iter(_detections(detector, readable, settings))

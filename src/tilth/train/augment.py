@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tilth.ops.letterbox import FILL
 from tilth.train.augment_geometry import (
     Rectangle,
+    Resize,
     fitted_size,
     picture_matrix,
     placement_matrix,
@@ -54,7 +55,13 @@ class PastedObject(NamedTuple):
 
 
 class PictureSource(Protocol):
-    """What samples are made of."""
+    """What samples are made of.
+
+    Attributes:
+        resize: how a picture comes into the square.
+    """
+
+    resize: Resize
 
     def picture(self, row: int) -> CachedPicture:
         """The pixels of a picture."""
@@ -122,14 +129,14 @@ def tile_sources(
     for corner, (tile, one) in enumerate(zip(tiles, parameters.pictures, strict=True)):
         cached = source.picture(one.row)
         matrix = picture_matrix(
-            one, cached.size, size, settings, corner=corner if len(tiles) > 1 else None
+            one, cached.size, size, source.resize, corner=corner if len(tiles) > 1 else None
         )
         bound = tile if settings.mosaic_bound else (0, 0, size, size)
         targets = source.targets(one.row).moved(
             matrix, tile, bound, min_visible=settings.min_visible, min_side=settings.min_side
         )
         fill = (FILL,) * 3 if settings.fill == "grey" else source.mean_colour(one.row)
-        if len(tiles) == 1 and _is_padded(one, cached, size, settings):
+        if len(tiles) == 1 and _is_padded(one, cached, size, source.resize):
             pixels, from_pixels = _padded(cached.image_rgb, size, fill), square_matrix(one, size)
         else:
             pixels = cached.image_rgb
@@ -187,7 +194,7 @@ def _with_pastes(
         if found is None:
             continue
         cached = source.picture(paste.row)
-        placed = placement_matrix(*cached.size, parameters.size, settings.resize)
+        placed = placement_matrix(*cached.size, parameters.size, source.resize)
         matrix = paste_matrix(paste, found.box_xyxy, placed, parameters.size)
         to_source = np.diag(1 / np.diag(_to_stored(cached)))
         covered = paste_object(
@@ -210,13 +217,11 @@ def _with_pastes(
     return targets
 
 
-def _is_padded(
-    one: PictureParameters, cached: CachedPicture, size: int, settings: AugmentSettings
-) -> bool:
+def _is_padded(one: PictureParameters, cached: CachedPicture, size: int, resize: Resize) -> bool:
     """Whether the picture lies in the square as it is kept, so that the square can be its source:
     a letterboxed picture is changed together with its padding, like a photograph with bars."""
     height, width = cached.image_rgb.shape[:2]
-    fitted = fitted_size(*cached.size, size, settings.resize)
+    fitted = fitted_size(*cached.size, size, resize)
     return not any(one.sides) and (width, height) == fitted
 
 

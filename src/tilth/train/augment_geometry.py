@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tilth.train.augment_parameters import PictureParameters
-from tilth.train.augment_settings import AugmentSettings
 
 __all__ = [
     "Rectangle",
+    "Resize",
     "fitted_size",
     "picture_matrix",
     "placement_matrix",
@@ -24,6 +24,9 @@ __all__ = [
     "tiles_of",
     "warped_boxes",
 ]
+
+Resize = Literal["letterbox", "stretch"]
+"""Whether a picture keeps its shape in the square, and is padded, or fills it."""
 
 Rectangle = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels of the sample."""
@@ -36,9 +39,7 @@ class _Axis(NamedTuple):
     offset: float
 
 
-def fitted_size(
-    width: int, height: int, size: int, resize: Literal["letterbox", "stretch"]
-) -> tuple[int, int]:
+def fitted_size(width: int, height: int, size: int, resize: Resize) -> tuple[int, int]:
     """Width and height that a picture takes in a square of side ``size``.
 
     >>> fitted_size(100, 50, 64, "letterbox")
@@ -50,9 +51,7 @@ def fitted_size(
     return max(1, round(width * ratio)), max(1, round(height * ratio))
 
 
-def placement_matrix(
-    width: int, height: int, size: int, resize: Literal["letterbox", "stretch"]
-) -> NDArray[np.float64]:
+def placement_matrix(width: int, height: int, size: int, resize: Resize) -> NDArray[np.float64]:
     """Puts a whole picture into the square: padded around its middle, or stretched."""
     new_width, new_height = fitted_size(width, height, size, resize)
     left, top = (size - new_width) // 2, (size - new_height) // 2
@@ -91,7 +90,7 @@ def picture_matrix(
     parameters: PictureParameters,
     picture_size: tuple[int, int],
     size: int,
-    settings: AugmentSettings,
+    resize: Resize,
     *,
     corner: int | None = None,
 ) -> NDArray[np.float64]:
@@ -102,9 +101,9 @@ def picture_matrix(
     """
     width, height = picture_size
     if any(parameters.sides):
-        placed = _cropped(parameters.sides, picture_size, size, settings.resize)
+        placed = _cropped(parameters.sides, picture_size, size, resize)
     else:
-        placed = placement_matrix(width, height, size, settings.resize)
+        placed = placement_matrix(width, height, size, resize)
     matrix = square_matrix(parameters, size) @ placed
     if corner is None or not parameters.is_pushed:
         return matrix
@@ -170,7 +169,7 @@ def _cropped(
     sides: tuple[float, float, float, float],
     picture_size: tuple[int, int],
     size: int,
-    resize: Literal["letterbox", "stretch"],
+    resize: Resize,
 ) -> NDArray[np.float64]:
     """What lies between the moved sides fills the square, or is padded to it."""
     width, height = picture_size

@@ -39,8 +39,6 @@ class AugmentSettings:
     """Every entry is switched off by 0 (a factor by 1); names of kinds are probabilities.
 
     Attributes:
-        resize: "letterbox" keeps the shape of a picture and pads; "stretch" fills the square, as
-            Darknet does.
         fill: what comes in from outside: "grey" (127), or "mean", the picture's own colour.
         flip_probability, vertical_flip_probability: of a mirror image, left to right or upside
             down.
@@ -77,7 +75,6 @@ class AugmentSettings:
             that is a GPU.
     """
 
-    resize: Literal["letterbox", "stretch"] = "letterbox"
     fill: Literal["grey", "mean"] = "grey"
     flip_probability: float = 0.5
     vertical_flip_probability: float = 0.0
@@ -208,7 +205,6 @@ LIGHT = AugmentSettings(
 """A small change of single pictures."""
 
 DARKNET = AugmentSettings(
-    resize="stretch",
     fill="mean",
     scale=0.0,
     translate=0.0,
@@ -219,4 +215,4 @@ DARKNET = AugmentSettings(
     close_mosaic=0.0,
     min_visible=0.0,
 )
-"""The numbers of yolov4.cfg."""
+"""The numbers of yolov4.cfg, which also stretches its pictures (``model.resize``)."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from tilth.data.dataset import Dataset
 from tilth.errors import DataError, EmptyDatasetError, SettingsError
 from tilth.train.augment import PastedObject, draw_sample_pixels
+from tilth.train.augment_geometry import Resize
 from tilth.train.augment_parameters import SampleParameters, draw_sample
 from tilth.train.augment_settings import AugmentSettings
 from tilth.train.copy_paste import outline_of
@@ -46,6 +47,7 @@ class DetectionBatches:
         images: n paths, in the order of ``dataset.media``.
         dataset: the labels.
         size: side of the square network input, pixels.
+        resize: whether a picture keeps its shape in the square, as `ModelSettings.resize` says.
         batch_size: pictures a batch; of one process, where there are several.
         seed: of the orders and of all changes.
         settings: how far pictures are changed; `NO_AUGMENT` leaves them as they are.
@@ -72,6 +74,7 @@ class DetectionBatches:
         batch_size: int,
         seed: int,
         settings: AugmentSettings | None = None,
+        resize: Resize = "letterbox",
         sampler: PictureSampler | None = None,
         weights: NDArray[np.floating[Any]] | None = None,
         include_difficult: bool = False,
@@ -85,6 +88,7 @@ class DetectionBatches:
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
+        self.resize = resize
         self.settings = AugmentSettings() if settings is None else settings
         self.sampler = UniformSampler(len(images), seed=seed) if sampler is None else sampler
         self._table = TargetTable(dataset, weights=weights, include_difficult=include_difficult)
@@ -103,6 +107,7 @@ class DetectionBatches:
             "num_images": len(self.images),
             "digest": digest.hexdigest(),
             "size": self.size,
+            "resize": self.resize,
             "batch_size": self.batch_size,
             "seed": self.seed,
             "augment": asdict(self.settings),
@@ -180,7 +185,7 @@ class DetectionBatches:
                         self.images,
                         self.dataset.media,
                         size=self.largest_size,
-                        resize=self.settings.resize,
+                        resize=self.resize,
                         settings=self._cache_settings,
                     )
         return self._cache
