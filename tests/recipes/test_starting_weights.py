@@ -11,6 +11,7 @@ from torch import nn
 from tilth.errors import DataError, LabelError, TrainingError
 from tilth.models.coco_classes import COCO_CLASSES, same_class
 from tilth.models.darknet import Darknet
+from tilth.models.darknet_conversion import as_darknet
 from tilth.models.darknet_specs import built_in_cfg
 from tilth.models.darknet_weights import save_weights
 from tilth.models.detection_network import carry_over_head
@@ -107,6 +108,26 @@ def test_names_of_another_number_are_refused(tmp_path: Path):
     with pytest.raises(LabelError, match="do not belong") as caught:
         known_classes(file, 80)
     assert (caught.value.where, caught.value.expected) == (str(file), "80 names, one a line")
+
+
+def test_darknets_file_fills_the_readable_network(tmp_path: Path):
+    old = fresh(tuple(COCO_CLASSES), seed=1)
+    nn.init.normal_(old.head_convolutions()[0].bias)
+    save_weights(as_darknet(old, size=64), tmp_path / "whole.weights")
+    save_weights(as_darknet(old, size=64), tmp_path / "partial.conv.29", cutoff=29)
+    settings = ModelSettings(width=0.125, size=64, weights="whole.weights")
+    detector, report = new_detector(settings, ("zebra",), root=tmp_path, seed=2)
+    assert report is not None
+    assert report.classes == ("zebra",)
+    torch.testing.assert_close(scores(detector.model)[..., 0], scores(old)[..., 22])
+    settings = ModelSettings(width=0.125, size=64, weights="partial.conv.29")
+    partial, report = new_detector(settings, ("zebra",), root=tmp_path, seed=2)
+    assert report is not None
+    assert report.classes == ()
+    state, whole = partial.model.state_dict(), old.state_dict()
+    backbone = [name for name in state if name.startswith("backbone.")]
+    assert all(torch.equal(state[name], whole[name]) for name in backbone)
+    assert not torch.equal(state["neck.lateral.0.weight"], whole["neck.lateral.0.weight"])
 
 
 class TestDarknet:

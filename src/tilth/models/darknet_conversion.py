@@ -5,6 +5,7 @@ result computes exactly the same: widths, depths, anchors and activations are ca
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,9 +14,10 @@ from tilth.models.cspdarknet import ConvUnit, CspDarknet53, CspStage, TinyBackbo
 from tilth.models.darknet import Convolution, Darknet
 from tilth.models.darknet_cfg import DarknetCfg, with_options
 from tilth.models.darknet_specs import yolov4_cfg, yolov4_tiny_cfg
+from tilth.models.darknet_weights import load_weights
 from tilth.models.yolov4 import PathAggregationNeck, TinyNeck, YoloV4
 
-__all__ = ["as_darknet"]
+__all__ = ["as_darknet", "load_darknet_weights"]
 
 
 @torch.no_grad()
@@ -30,6 +32,33 @@ def as_darknet(model: YoloV4, *, size: int) -> Darknet:
     for unit, (_, layer) in zip(units, twin.weighted_layers(), strict=True):
         _copy(unit, layer)
     return twin.eval()
+
+
+@torch.no_grad()
+def load_darknet_weights(model: YoloV4, path: Path) -> tuple[str, ...]:
+    """Fill a network from a Darknet file, whole or partial.
+
+    Returns:
+        The names of the modules that the file does not reach; they are as they were.
+
+    Raises:
+        LabelError: see `tilth.models.darknet_weights.load_weights`.
+    """
+    units = list(_in_file_order(model))
+    twin = Darknet(_cfg(model, units, size=max(model.strides)))
+    missing = load_weights(twin, path).missing
+    names = {id(module): name for name, module in model.named_modules()}
+    left = []
+    for unit, (index, layer) in zip(units, twin.weighted_layers(), strict=True):
+        if index in missing:
+            left.append(names[id(unit)])
+        elif isinstance(unit, ConvUnit):
+            unit[0].load_state_dict(layer.conv.state_dict())
+            assert layer.norm is not None
+            unit[1].load_state_dict(layer.norm.state_dict())
+        else:
+            unit.load_state_dict(layer.conv.state_dict())
+    return tuple(left)
 
 
 def _in_file_order(model: YoloV4) -> Iterator[nn.Module]:

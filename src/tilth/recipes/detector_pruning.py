@@ -25,7 +25,7 @@ from tilth.models.darknet_weights import save_weights as save_darknet_weights
 from tilth.models.network_size import LayerSize, weights_bytes
 from tilth.models.pruning import PrunedNetwork, PruningSettings, prune
 from tilth.models.yolov4 import YoloV4
-from tilth.recipes.detection_families import NETWORK_FILE
+from tilth.recipes.anchor_grid_families import NETWORK_FILE
 from tilth.recipes.detector import Detector, keep_detector, load_detector
 from tilth.recipes.model_settings import ModelSettings
 from tilth.recipes.run_names import existing_run, new_run

@@ -33,7 +33,7 @@ class ModelSettings:
             fills the square, as Darknet does.
         anchors: (width, height) in pixels of the network's input, smallest first, for all heads
             together; none takes the published ones ('tilth detect anchors' fits them to the data).
-        weights: a run's folder, a safetensors file or, of the variant "darknet", a Darknet file,
+        weights: a run's folder, a safetensors file or, of YOLOv4 and "darknet", a Darknet file,
             relative to the project; "" starts from random weights.
         weights_classes: a file with the names of the classes that ``weights`` knows, one a line;
             "" takes what a run says of itself, and COCO's names for 80 classes.
