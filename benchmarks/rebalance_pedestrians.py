@@ -26,7 +26,7 @@ from tilth.data.project import Project
 from tilth.data.splits import split_by_parent
 from tilth.recipes.detect import experiment
 from tilth.recipes.detect_settings import settings
-from tilth.recipes.detector import train_detector
+from tilth.recipes.detector_training import train_detector
 from tilth.recipes.experiment import Arm, ExperimentResult
 from tilth.recipes.report import write_report
 

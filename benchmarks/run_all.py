@@ -26,10 +26,12 @@ BENCHMARKS: dict[str, list[str]] = {
     "frames": [],
     "recurrent": [],
     "text_frame": [],
+    "darknet_parity": [],
     "detector_speed": [],
     "detector_families": [],
     "demo_minutes": [],
     "rebalance_pedestrians": [],
+    "coco_person": [],
 }
 
 

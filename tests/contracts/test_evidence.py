@@ -37,6 +37,11 @@ ISSUE_CLAIMS = {
     "elman_time_vs_torch",
     "lstm_time_vs_torch",
     "text_frame_seconds",
+    "opencv_parity_max_abs",
+    "tiny416_infer_cpu_vs_onnxruntime",
+    "train_rate_per_flop_vs_ultralytics",
+    "train_data_wait_share",
+    "conv_share_of_gemm_ceiling",
 }
 
 

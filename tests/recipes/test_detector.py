@@ -26,8 +26,8 @@ from tilth.recipes.detector import (
     find_objects,
     load_detector,
     new_detector,
-    train_detector,
 )
+from tilth.recipes.detector_training import train_detector
 from tilth.train.augment_settings import NO_AUGMENT
 from tilth.train.loop_settings import LoopSettings
 
@@ -113,7 +113,7 @@ def test_a_loaded_detector_finds_what_the_trained_one_found(drawn, tmp_path: Pat
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tilth.recipes.detector.new_detector", keep)
+        patch.setattr("tilth.recipes.detector_training.new_detector", keep)
         train_detector(
             dataset,
             paths,

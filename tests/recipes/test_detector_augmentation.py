@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tilth.data.dataset import Dataset
 from tilth.errors import DataError
 from tilth.recipes.detect_settings import DetectSettings, ModelSettings
-from tilth.recipes.detector import train_detector
+from tilth.recipes.detector_training import train_detector
 from tilth.train.augment_settings import AugmentSettings
 from tilth.train.loading import DetectionBatches
 from tilth.train.loop_settings import LoopSettings

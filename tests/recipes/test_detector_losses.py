@@ -12,7 +12,7 @@ from tilth.errors import SettingsError, TrainingError
 from tilth.losses.detection import DetectionLoss
 from tilth.losses.detection_settings import DetectionLossSettings
 from tilth.recipes.detect_settings import DetectSettings, ModelSettings
-from tilth.recipes.detector import train_detector
+from tilth.recipes.detector_training import train_detector
 from tilth.train.adversarial_settings import AdversarialSettings
 from tilth.train.augment_settings import AugmentSettings
 from tilth.train.loop_settings import LoopSettings

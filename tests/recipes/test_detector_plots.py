@@ -15,8 +15,8 @@ from PIL import Image
 from tilth.data.dataset import Dataset
 from tilth.recipes.batch_pictures import IGNORED, batch_picture
 from tilth.recipes.detect_settings import DetectSettings, ModelSettings
-from tilth.recipes.detector import train_detector
 from tilth.recipes.detector_plots import plot_detections
+from tilth.recipes.detector_training import train_detector
 from tilth.recipes.report.line_figure import Curve, line_figure
 from tilth.recipes.report.training_figures import loss_figure
 from tilth.train.augment_settings import NO_AUGMENT

@@ -140,7 +140,7 @@ def test_the_val_split_chooses_the_weights_that_are_kept(
         scored.append(set(labelled.media.uri))
         return replace(average_precision(labelled, detections), ap50=1 / len(scored))
 
-    monkeypatch.setattr("tilth.recipes.detector.average_precision", best_at_first)
+    monkeypatch.setattr("tilth.recipes.detector_training.average_precision", best_at_first)
     often = replace(SMALL, train=replace(SMALL.train, evaluate_every=3))
     chosen = train(project.root, settings=often, name="chosen", progress=False)
     assert (chosen["best_step"], chosen["best_val_ap50"]) == (3, 1.0)

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 
 from tilth.data.records import Split
 from tilth.errors import SettingsError, TrainingError
-from tilth.recipes import detector as recipe
+from tilth.recipes import detector_training as recipe
 from tilth.recipes.detect_settings import DetectSettings, ModelSettings
-from tilth.recipes.detector import train_detector
+from tilth.recipes.detector import load_detector
+from tilth.recipes.detector_training import train_detector
 from tilth.train import batch_size
 from tilth.train.augment_settings import AugmentSettings
 from tilth.train.freeze_settings import FreezeSettings
@@ -196,7 +197,7 @@ def test_torchrun_trains_and_scores_as_one_process_does(tmp_path):
     run_dir = project.root / "runs" / "two"
     assert len(project.catalogue.runs()) == 1
     assert len({record["step"] for record in read_records(run_dir / "metrics.jsonl")}) == 4
-    best = recipe.load_detector(run_dir, device="cpu")
+    best = load_detector(run_dir, device="cpu")
     best.model.to(memory_format=torch.channels_last)  # as in training: it adds in another order
     held_back = project.catalogue.read(version="two").of_split(Split.VAL)
     paths = [project.media_path(uri) for uri in held_back.media.uri]

@@ -20,7 +20,8 @@ from tilth.metrics.average_precision import average_precision
 from tilth.models.huggingface_architecture import MODEL_TYPES, scaled_architecture
 from tilth.models.huggingface_weights import save_published
 from tilth.recipes.detect_settings import DetectSettings, ModelSettings
-from tilth.recipes.detector import find_objects, load_detector, new_detector, train_detector
+from tilth.recipes.detector import find_objects, load_detector, new_detector
+from tilth.recipes.detector_training import train_detector
 from tilth.recipes.model_settings import SET_PREDICTION, Variant
 from tilth.train.augment_settings import NO_AUGMENT, AugmentSettings
 from tilth.train.loop_settings import LoopSettings

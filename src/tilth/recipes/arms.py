@@ -35,8 +35,8 @@ from tilth.recipes.detector import (
     find_objects,
     load_detector,
     new_detector,
-    train_detector,
 )
+from tilth.recipes.detector_training import train_detector
 from tilth.recipes.experiment import SeedScore
 
 __all__ = ["ArmJob", "ArmOutcome", "run_arms", "score_of", "steps_done"]

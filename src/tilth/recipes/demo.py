@@ -26,7 +26,7 @@ from tilth.recipes.detect_settings import (
     ModelSettings,
     RebalanceSettings,
 )
-from tilth.recipes.detector import train_detector
+from tilth.recipes.detector_training import train_detector
 from tilth.recipes.experiment import ExperimentResult
 from tilth.train.augment_settings import LIGHT
 from tilth.train.loop_settings import LoopSettings

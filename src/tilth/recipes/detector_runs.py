@@ -22,7 +22,7 @@ from tilth.data.records import Split
 from tilth.data.versions import Version
 from tilth.errors import DataError
 from tilth.recipes.detect_settings import DetectSettings
-from tilth.recipes.detector import train_detector
+from tilth.recipes.detector_training import train_detector
 from tilth.recipes.provenance import record_once
 from tilth.recipes.run_names import new_run
 from tilth.recipes.starting_weights import read_transfer

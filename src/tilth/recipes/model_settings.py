@@ -7,7 +7,7 @@ from typing import Literal
 
 from tilth.errors import SettingsError
 
-__all__ = ["SET_PREDICTION", "ModelSettings", "Variant"]
+__all__ = ["COARSEST_STRIDE", "SET_PREDICTION", "ModelSettings", "Variant"]
 
 COARSEST_STRIDE = 32
 
