@@ -42,6 +42,12 @@ ISSUE_CLAIMS = {
     "train_rate_per_flop_vs_ultralytics",
     "train_data_wait_share",
     "conv_share_of_gemm_ceiling",
+    "yolo_fastest_person_ap50",
+    "coco_person_map50_pretrained",
+    "coco_person_map50_raw",
+    "coco_person_map50_random",
+    "coco_person_map50_rebalanced",
+    "coco_person_map50_leaky",
 }
 
 

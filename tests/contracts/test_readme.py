@@ -57,17 +57,37 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert scope["dataset"].annotations.boxes_xyxy.tolist() == [[5, 6, 25, 16]]
 
 
-def test_numbers_of_the_readme_are_those_of_the_results():
-    path = ROOT / "benchmarks" / "results" / "rebalance_pedestrians.json"
+@pytest.mark.parametrize(
+    ("benchmark", "prefix", "starts"),
+    [
+        (
+            "rebalance_pedestrians",
+            "penn_map50",
+            {
+                "pretrained": "| pretrained, as it is",
+                "raw": "| retrained on the 101",
+                "random": "| with 43 random",
+                "rebalanced": "| with 43 cluster",
+            },
+        ),
+        (
+            "coco_person",
+            "coco_person_map50",
+            {
+                "pretrained": "| as published",
+                "raw": "| retrained on the 1,581",
+                "random": "| with 6,382 random",
+                "rebalanced": "| with 6,367 that",
+            },
+        ),
+    ],
+)
+def test_numbers_of_the_readme_are_those_of_the_results(benchmark, prefix, starts):
+    path = ROOT / "benchmarks" / "results" / f"{benchmark}.json"
     claims = {entry["claim"]: entry for entry in json.loads(path.read_text())["claims"]}
     rows = [line for line in README.splitlines() if line.startswith("|")]
-    for name, start in (
-        ("pretrained", "| pretrained, as it is"),
-        ("raw", "| retrained on the 101"),
-        ("random", "| with 43 random"),
-        ("rebalanced", "| with 43 cluster"),
-    ):
-        entry = claims[f"penn_map50_{name}"]
+    for name, start in starts.items():
+        entry = claims[f"{prefix}_{name}"]
         (row,) = [line for line in rows if line.startswith(start)]
         numbers = [entry["value"], *(entry["spread"] if entry["runs"] > 1 else [])]
         assert re.findall(r"\d+\.\d", row) == [f"{100 * number:.1f}" for number in numbers]
