@@ -15,8 +15,9 @@ import pytest
 from made_up_result import ARMS, made_up_arm, made_up_clusters, made_up_result
 from rich.console import Console
 
-from tilth.recipes.experiment import Arm, ExperimentResult
+from tilth.recipes.experiment import Arm, ExperimentResult, SeedScore
 from tilth.recipes.report.page import DASH, render_html, results_table, write_report
+from tilth.recipes.report.plots import arm_dots
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 LOADS = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "background"}
@@ -213,3 +214,11 @@ def test_terminal_table_shows_the_records(result: ExperimentResult) -> None:
         line = next(line for line in lines if f"{arm.label} " in line)
         assert f"{100 * arm.ap50.mean:.1f} ± {100 * arm.ap50.std:.1f}" in line
         assert ("optimistic" in line) == (arm.protocol == "source")
+
+
+@pytest.mark.parametrize("spread", [0.2, 0.02, 0.004])
+def test_no_two_lines_of_the_axis_say_the_same(spread: float) -> None:
+    scores = [SeedScore(seed=seed, ap=0.2, ap50=0.5 + spread * seed, ap75=0.1) for seed in range(2)]
+    drawing = str(arm_dots([Arm(name="raw", label="raw", scores=scores)]))
+    ticks = re.findall(r'class="tick middle"[^>]*>([\d.]+)<', drawing)
+    assert len(ticks) == len(set(ticks)) > 2

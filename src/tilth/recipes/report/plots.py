@@ -49,7 +49,8 @@ def arm_dots(arms: Sequence[Arm]) -> Markup:
         bottom=42,
         x_range=(edges[0], edges[-1]),
     )
-    parts = [frame.x_axis(edges, percent, "mAP50, % (held-out pictures)")]
+    decimals = 0 if edges[1] - edges[0] > 0.0099 else 1  # so that no two lines say the same
+    parts = [frame.x_axis(edges, lambda at: percent(at, decimals), "mAP50, % (held-out pictures)")]
     for row, arm in enumerate(arms):
         y = 44.0 + 44.0 * row
         parts.append(tag("text", arm.label, class_="label", x=16.0, y=y - 15))
