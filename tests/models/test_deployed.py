@@ -77,9 +77,14 @@ def test_detections_are_those_of_the_network() -> None:
     assert isinstance(fast, DetectionNetwork)
     pairs = zip(detect(fast, pictures(2)), detect(model, pictures(2)), strict=True)
     for (boxes, scores, classes), (wanted, wanted_scores, wanted_classes) in pairs:
-        assert torch.equal(classes, wanted_classes)
-        assert torch.allclose(boxes, wanted, atol=1e-3)
-        assert torch.allclose(scores, wanted_scores, atol=1e-5)
+        assert len(boxes) > 10
+        torch.testing.assert_close(scores, wanted_scores, atol=1e-4, rtol=1e-4)
+        # Scores that differ by rounding alone may come in either order.
+        rows = torch.cat([boxes, 1000.0 * classes[:, None]], dim=1)
+        wanted_rows = torch.cat([wanted, 1000.0 * wanted_classes[:, None]], dim=1)
+        apart = torch.cdist(rows, wanted_rows, compute_mode="donot_use_mm_for_euclid_dist")
+        assert apart.amin(dim=1).max() < 0.01
+        assert apart.amin(dim=0).max() < 0.01
 
 
 def test_the_model_can_be_trained_on_afterwards() -> None:
