@@ -20,17 +20,17 @@ from __future__ import annotations
 
 import argparse
 import resource
-import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from evidence import claim, write_result
+from experiment_arms import arm_claim, coco_project, seed_scores
 from numpy.typing import NDArray
 
 from tilth.data.dataset import Dataset
-from tilth.data.formats import load_format
 from tilth.data.images import read_image
 from tilth.data.project import Project
 from tilth.data.splits import split_by_parent
@@ -118,15 +118,9 @@ def settings_of(weights: Path, arguments: argparse.Namespace) -> DetectSettings:
 
 def people_project(source: Path, root: Path) -> Project:
     """The pictures, grouped and divided."""
-    if (root / "tilth.toml").is_file():
-        return Project.open(root)
-    if root.exists():
-        shutil.rmtree(root)  # half of an init that was killed
-    project = Project.init(root)
-    labels = source / "instances.json"
-    dataset, _ = load_format("coco").read(labels, media_root=source / "images")
-    project.import_dataset(dataset, origin=labels.stem)
-    originals = project.catalogue.read()
+    project = coco_project(root, source / "instances.json", source / "images")
+    everything = project.catalogue.read()
+    originals = everything.take(np.flatnonzero(everything.media.parent_id < 0))
     groups = groups_of_alike(project, originals)
     splits = split_by_parent(originals, (0.7, 0.0, 0.3), 0, groups=groups)
     project.catalogue.set_splits(originals.media.id, splits)
@@ -201,40 +195,19 @@ def record(
                 {"ap50": {arm.name: arm.cluster_ap50(row).mean for arm in result.arms}}
                 for row in range(int(chosen.clusters.k))
             ],
-            "scores": {
-                arm.name: [
-                    {"seed": score.seed, "ap50": score.ap50, "ap": score.ap, "ap75": score.ap75}
-                    for score in arm.scores
-                ]
-                for arm in result.arms
-            },
+            "scores": seed_scores(result),
         },
     )
 
 
-def _claim(arms: dict[str, Arm], name: str) -> dict:
-    arm, spread = arms[name], arms[name].ap50
-    assert spread.mean is not None
-    note = f"{arm.num_train_images} training pictures ({arm.num_derived_images} derived), "
-    note += f"{arm.steps} steps; "
-    leaks = arm.protocol == "source"
-    note += "copies of one picture on both sides" if leaks else "held-out originals"
+def _claim(arms: dict[str, Arm], name: str) -> dict[str, Any]:
     source = {"pretrained": SOURCE_BEFORE, "source-retrained": SOURCE_AFTER}.get(name)
-    honest = arms["rebalanced"].ap50.mean if leaks else None
+    honest = arms["rebalanced"] if arms[name].protocol == "source" else None
+    made = arm_claim(ARMS[name], arms[name], source_value=source, honest=honest)
     if name == "rebalanced":
-        gain = spread.mean - (arms["random"].ap50.mean or 0.0)
-        note += f"; {100 * gain:+.1f} points against random augmentation"
-    return claim(
-        ARMS[name],
-        spread.mean,
-        unit="mAP50",
-        better="higher",
-        spread=(spread.low, spread.high),
-        runs=spread.runs,
-        note=note,
-        source_value=source,
-        without_leakage=honest,
-    )
+        gain = made["value"] - (arms["random"].ap50.mean or 0.0)
+        made["note"] += f"; {100 * gain:+.1f} points against random augmentation"
+    return made
 
 
 def draw(result: ExperimentResult, path: Path) -> None:

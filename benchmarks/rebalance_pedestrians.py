@@ -12,22 +12,21 @@ The project that it makes stays in ``--work``; a second call goes on where the f
 from __future__ import annotations
 
 import argparse
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from evidence import claim, write_result
+from evidence import write_result
+from experiment_arms import arm_claim, coco_project, seed_scores
 from penn_fudan import write_coco
 
-from tilth.data.formats import load_format
 from tilth.data.project import Project
 from tilth.data.splits import split_by_parent
 from tilth.recipes.detect import experiment
 from tilth.recipes.detect_settings import settings
 from tilth.recipes.detector_training import train_detector
-from tilth.recipes.experiment import Arm, ExperimentResult
+from tilth.recipes.experiment import ExperimentResult
 from tilth.recipes.report import write_report
 
 SOURCE_BEFORE, SOURCE_AFTER = 0.6986, 0.8479  # mAP50 of the source, its own data and protocol
@@ -75,7 +74,7 @@ def main() -> None:
 
 def pretrain(source: Path, root: Path, *, epochs: int) -> Path:
     """Train the small detector on COCO's people; returns its run's folder."""
-    project = _project(root, source / "instances.json", source / "images")
+    project = coco_project(root, source / "instances.json", source / "images")
     dataset = project.catalogue.read()
     version = project.catalogue.create_version("pretraining")
     chosen = settings(overrides=PRETRAIN)
@@ -98,7 +97,7 @@ def street_project(source: Path, root: Path) -> Project:
     """Penn-Fudan with 60% of the pictures to train on and 40% held out."""
     root.parent.mkdir(parents=True, exist_ok=True)
     labels = write_coco(source, root.parent / "penn-fudan.json")
-    project = _project(root, labels, source / "images")
+    project = coco_project(root, labels, source / "images")
     dataset = project.catalogue.read()
     originals = dataset.take(np.flatnonzero(dataset.media.parent_id < 0))
     # Neighbouring numbers are often the same street a moment later: groups of five stay together.
@@ -110,26 +109,20 @@ def street_project(source: Path, root: Path) -> Project:
     return project
 
 
-def _project(root: Path, labels: Path, images: Path) -> Project:
-    if (root / "tilth.toml").is_file():
-        return Project.open(root)
-    if root.exists():
-        shutil.rmtree(root)  # half of an init that was killed
-    project = Project.init(root)
-    dataset, _ = load_format("coco").read(labels, media_root=images)
-    project.import_dataset(dataset, origin=labels.stem)
-    return project
-
-
 def record(result: ExperimentResult, *, pretrained_epochs: int) -> None:
     """Write the claims; every number is mAP at IoU 0.5 (one class: AP50), as a fraction."""
     arms = {arm.name: arm for arm in result.arms}
     source_before, source_after = arms["source-pretrained"], arms["source-retrained"]
-    claims = [_claim(arms[name]) for name in ("pretrained", "raw", "random", "rebalanced")]
-    claims += [
-        _claim(source_before, source_value=SOURCE_BEFORE, honest=arms["pretrained"]),
-        _claim(source_after, source_value=SOURCE_AFTER, honest=arms["rebalanced"]),
+    claims = [
+        arm_claim(f"penn_map50_{name}", arms[name])
+        for name in ("pretrained", "raw", "random", "rebalanced")
     ]
+    for arm, source_value, honest in (
+        (source_before, SOURCE_BEFORE, arms["pretrained"]),
+        (source_after, SOURCE_AFTER, arms["rebalanced"]),
+    ):
+        name = f"penn_map50_{arm.name.replace('-', '_')}"
+        claims.append(arm_claim(name, arm, source_value=source_value, honest=honest))
     write_result(
         "rebalance_pedestrians",
         claims,
@@ -139,35 +132,8 @@ def record(result: ExperimentResult, *, pretrained_epochs: int) -> None:
             "pretraining": f"coco-person, {pretrained_epochs} epochs, {SIZE} px, width 0.5",
             "seconds": result.seconds,
             "settings": result.settings,
-            "scores": {
-                arm.name: [
-                    {"seed": score.seed, "ap50": score.ap50, "ap": score.ap, "ap75": score.ap75}
-                    for score in arm.scores
-                ]
-                for arm in result.arms
-            },
+            "scores": seed_scores(result),
         },
-    )
-
-
-def _claim(arm: Arm, *, source_value: float | None = None, honest: Arm | None = None) -> dict:
-    spread = arm.ap50
-    assert spread.mean is not None
-    name = f"penn_map50_{arm.name.replace('-', '_')}"
-    note = f"{arm.num_train_images} training pictures ({arm.num_derived_images} derived), "
-    note += f"{arm.steps} steps; " + (
-        "optimistic: derived pictures leak" if arm.protocol == "source" else "held-out originals"
-    )
-    return claim(
-        name,
-        spread.mean,
-        unit="mAP50",
-        better="higher",
-        spread=(spread.low, spread.high),
-        runs=spread.runs,
-        note=note,
-        source_value=source_value,
-        without_leakage=honest.ap50.mean if honest else None,
     )
 
 

@@ -94,7 +94,7 @@ class Recipes:
         "tilth.recipes.detector_inference:InferenceSettings": "how",
         "tilth.ops.nms:Suppression": "suppression",
         "tilth.recipes.evaluation_settings:evaluation_settings": "the protocol",
-        "tilth.recipes.label_agreement:open_detector": OPENED,
+        "tilth.recipes.detector_source:open_detector": OPENED,
         "tilth.recipes.report:write_report": (Path("x/report.html"), Path("x/report.json")),
     }
 
@@ -295,7 +295,7 @@ def test_infer_with_a_bare_name_looks_in_the_project(
 ) -> None:
     own = ("--run", "first", "--project", project)
     assert tilth("detect", "infer", "a.jpg", "b", *own).code == 0
-    assert recipes.asked["tilth.recipes.label_agreement:open_detector"] == (
+    assert recipes.asked["tilth.recipes.detector_source:open_detector"] == (
         (project,),
         {"run": project / "runs" / "first", "model": None, "overrides": ()},
     )
@@ -310,7 +310,7 @@ def test_infer_with_the_path_of_a_run_needs_no_project(
     (tmp_path / "first").mkdir()
     choices = ("--score", "0.5", "--tile", "512", "--every", "3", "--strict")
     assert tilth("detect", "infer", "a.jpg", "--run", "first", *choices).code == 0
-    assert recipes.asked["tilth.recipes.label_agreement:open_detector"][1]["run"] == Path("first")
+    assert recipes.asked["tilth.recipes.detector_source:open_detector"][1]["run"] == Path("first")
     _, named = recipes.asked["tilth.recipes.detector_inference:InferenceSettings"]
     assert (named["score_threshold"], named["tile"], named["every"]) == (0.5, 512, 3)
     assert named["is_strict"] is True
@@ -318,7 +318,7 @@ def test_infer_with_the_path_of_a_run_needs_no_project(
 
 def test_infer_with_weights_from_elsewhere_needs_no_project(tilth: Tilth, recipes: Recipes) -> None:
     assert tilth("detect", "infer", "a.jpg", "--set", "model.weights=a.weights").code == 0
-    _, named = recipes.asked["tilth.recipes.label_agreement:open_detector"]
+    _, named = recipes.asked["tilth.recipes.detector_source:open_detector"]
     assert named == {"run": None, "model": None, "overrides": ("model.weights=a.weights",)}
 
 

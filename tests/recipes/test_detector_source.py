@@ -9,12 +9,12 @@ import torch
 from drawn_sets import draw_pictures
 
 from tilth.errors import DataError, SettingsError, TrainingError
+from tilth.models.coco_classes import COCO_CLASSES
 from tilth.models.darknet import Darknet
 from tilth.models.darknet_specs import built_in_cfg
 from tilth.models.darknet_weights import save_weights
 from tilth.recipes.detector import find_objects, keep_detector, new_detector
-from tilth.recipes.detector_source import open_run, open_weights
-from tilth.recipes.label_agreement import open_detector
+from tilth.recipes.detector_source import open_detector, open_run, open_weights
 from tilth.recipes.model_settings import ModelSettings
 from tilth.train.checkpoint import save_weights as save_run_weights
 
@@ -76,6 +76,13 @@ def test_a_partial_file_is_no_detector(darknet_files: Path) -> None:
     (darknet_files / "net.weights").write_bytes(data[: 20 + 4 * (864 + 4 * 32)])
     with pytest.raises(TrainingError, match="whole detector"):
         open_weights(settings(), root=darknet_files)
+
+
+def test_darknets_file_of_80_classes_is_a_readable_network_too(tmp_path: Path) -> None:
+    save_weights(Darknet(built_in_cfg("yolov4-tiny", 80)), tmp_path / "yolov4-tiny.weights")
+    made = ModelSettings(variant="yolov4-tiny", width=1.0, size=64, weights="yolov4-tiny.weights")
+    opened = open_weights(made, root=tmp_path)
+    assert opened.detector.class_names == COCO_CLASSES
 
 
 def test_settings_without_weights_are_refused(tmp_path: Path) -> None:

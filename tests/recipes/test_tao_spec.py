@@ -106,6 +106,7 @@ def test_settings_are_those_of_the_specification() -> None:
     assert loss.gains == (1.6, 1.0, 0.5)
     assert (loss.background_weight, loss.label_smoothing) == (10.0, 0.1)
     assert (loss.focal_alpha, loss.focal_gamma) == (0.25, 2.0)
+    assert loss.focal_terms == "objectness"  # TAO's alone
     assert loss.class_weights == (1.0, 2.5)
 
 

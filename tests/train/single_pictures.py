@@ -26,14 +26,14 @@ def single_picture(path, boxes_xyxy, *, size, seed, position, settings):
 
     flip, *spread = generator(seed, "jitter", position).random(7)
     zoom, right, down, brightness, saturation, hue = 2 * np.asarray(spread) - 1
-    if settings.colours:
+    if settings.brightness or settings.saturation or settings.hue:
         picture = _coloured(
             picture,
             hue=hue * settings.hue,
             saturation=1 + saturation * settings.saturation,
             brightness=1 + brightness * settings.brightness,
         )
-    if settings.moves:
+    if settings.flip_probability or settings.scale or settings.translate:
         factor = 1 + zoom * settings.scale
         sign = -1 if flip < settings.flip_probability else 1
         x = _about_the_centre(sign * factor, right * settings.translate, size)

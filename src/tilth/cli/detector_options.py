@@ -65,7 +65,7 @@ def chosen_detector(
     if run is not None:
         is_path = "/" in run or Path(run).is_dir()
         folder = Path(run) if is_path else root / "runs" / run
-    return lazy.attribute("tilth.recipes.label_agreement:open_detector")(
+    return lazy.attribute("tilth.recipes.detector_source:open_detector")(
         root,
         run=folder,
         model=read_toml(settings_file) if settings_file is not None else None,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tilth.errors import SettingsError, TrainingError
 from tilth.models.coco_classes import COCO_CLASSES
@@ -13,12 +13,15 @@ from tilth.models.darknet import read_cfg
 from tilth.models.darknet_specs import SPECS
 from tilth.models.huggingface_architecture import read_published
 from tilth.models.huggingface_weights import published_path
+from tilth.recipes.detect_settings import settings
 from tilth.recipes.detection_families import family_of
 from tilth.recipes.detector import Detector, device_for, load_detector, new_detector
 from tilth.recipes.model_settings import ModelSettings
-from tilth.recipes.starting_weights import known_classes, read_run, weights_file
+from tilth.recipes.starting_weights import file_digest, known_classes, read_run, weights_file
 
-__all__ = ["OpenedDetector", "open_run", "open_weights"]
+__all__ = ["OpenedDetector", "open_detector", "open_run", "open_weights"]
+
+DARKNETS_FILES = ("darknet", "yolov4", "yolov4-tiny")  # variants that read .weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,20 @@ class OpenedDetector:
     weights_digest: str
 
 
+def open_detector(
+    root: Path, *, run: Path | None, model: dict[str, Any] | None, overrides: tuple[str, ...] = ()
+) -> OpenedDetector:
+    """A run by its folder, or a network by settings of the model; for the command line.
+
+    Raises:
+        DataError, TrainingError, SettingsError: see `open_run`, `open_weights`.
+    """
+    if run is not None:
+        return open_run(run)
+    built = settings(model, overrides).model
+    return open_weights(_as_published(built, model, overrides, root), root=root)
+
+
 def open_run(run_dir: Path) -> OpenedDetector:
     """What a run left behind.
 
@@ -46,7 +63,7 @@ def open_run(run_dir: Path) -> OpenedDetector:
     detector = load_detector(run_dir)
     path = weights_file(run_dir)
     return OpenedDetector(
-        detector=detector, name=run_dir.name, weights=path, weights_digest=_digest(path)
+        detector=detector, name=run_dir.name, weights=path, weights_digest=file_digest(path)
     )
 
 
@@ -83,7 +100,7 @@ def open_weights(settings: ModelSettings, *, root: Path) -> OpenedDetector:
         detector=replace(detector, model=detector.model.to(device_for()).eval()),
         name=Path(settings.hub).name or path.stem,
         weights=path,
-        weights_digest=_digest(path),
+        weights_digest=file_digest(path),
     )
 
 
@@ -96,7 +113,7 @@ def _class_names(settings: ModelSettings, path: Path, *, root: Path) -> Sequence
         names = tuple(read_published(published_path(settings.hub, root=root))[1])
     elif path.suffix == ".safetensors":
         names = read_run(path, None).class_names
-    elif settings.variant == "darknet":
+    elif settings.variant in DARKNETS_FILES:
         names = known_classes(None, _cfg_classes(settings, root=root))
     if not names:
         raise TrainingError(
@@ -109,12 +126,25 @@ def _class_names(settings: ModelSettings, path: Path, *, root: Path) -> Sequence
 
 
 def _cfg_classes(settings: ModelSettings, *, root: Path) -> int:
-    if settings.cfg in SPECS:
+    if settings.variant != "darknet" or settings.cfg in SPECS:
         return len(COCO_CLASSES)
     cfg = read_cfg(root / settings.cfg)
     return cfg.layers[cfg.heads[0]].integer("classes", 0) if cfg.heads else 0
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _as_published(
+    built: ModelSettings, model: dict[str, Any] | None, overrides: tuple[str, ...], root: Path
+) -> ModelSettings:
+    """What nobody has said is as the weights were made: defaults are those of small experiments."""
+    said = {*(model or {}).get("model", {})}
+    said |= {override.partition("=")[0].strip().removeprefix("model.") for override in overrides}
+    if "width" not in said:
+        built = replace(built, width=1.0)
+    if built.variant != "darknet" or built.cfg in SPECS:
+        return built
+    net = read_cfg(root / built.cfg).net
+    if "size" not in said:
+        built = replace(built, size=max(net.integer("width", 416), net.integer("height", 416)))
+    if "resize" not in said:
+        built = replace(built, resize="letterbox" if net.integer("letter_box", 0) else "stretch")
+    return built

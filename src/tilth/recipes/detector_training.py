@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from tilth.recipes.detector import (
 )
 from tilth.recipes.detector_plots import plot_data, plot_detections, plot_training
 from tilth.recipes.model_settings import COARSEST_STRIDE
-from tilth.recipes.starting_weights import write_transfer
+from tilth.recipes.starting_weights import file_digest, write_transfer
 from tilth.recipes.training_plan import TrainingPlan, training_plan
 from tilth.recipes.usable_detector import Detector
 from tilth.train.adversarial import NumberedBatches, self_adversarial
@@ -186,7 +185,7 @@ def _described(batches: DetectionBatches, settings: DetectSettings, *, root: Pat
     more: dict[str, Any] = {}
     weights = family_of(settings.model).starting_file(settings.model, root=root)
     if weights is not None:
-        more["starting_weights"] = _digest(weights)
+        more["starting_weights"] = file_digest(weights)
     if settings.loss != DetectionLossSettings():
         more["loss"] = asdict(settings.loss)
     return _Described(batches=batches, more=more)
@@ -267,8 +266,3 @@ def _found_together(detector: Detector, images: Sequence[Path], labelled: Datase
     parts = gathered(replace(found, media_index=own[found.media_index]))
     together = Detections.joined(parts)
     return together.take(np.argsort(together.media_index, kind="stable"))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

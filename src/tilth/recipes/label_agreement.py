@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -20,32 +18,13 @@ from tilth.data.preannotation import trusted
 from tilth.data.project import Project
 from tilth.data.records import Split
 from tilth.errors import EmptyDatasetError, TilthError
-from tilth.models.darknet import read_cfg
-from tilth.models.darknet_specs import SPECS
 from tilth.recipes.catalogue_detections import as_labels, detect_readable
 from tilth.recipes.class_mapping import map_classes
-from tilth.recipes.detector_source import OpenedDetector, open_run, open_weights
-from tilth.recipes.model_settings import ModelSettings
+from tilth.recipes.detector_source import OpenedDetector
 
-__all__ = ["compare_with_detector", "open_detector", "propose_missed"]
+__all__ = ["compare_with_detector", "propose_missed"]
 
 BATCH_PICTURES = 64
-
-
-def open_detector(
-    root: Path, *, run: Path | None, model: dict[str, Any] | None, overrides: tuple[str, ...] = ()
-) -> OpenedDetector:
-    """A run by its folder, or a network by settings of the model; for the command line.
-
-    Raises:
-        DataError, TrainingError, SettingsError: see `open_run`, `open_weights`.
-    """
-    if run is not None:
-        return open_run(run)
-    from tilth.recipes.detect_settings import settings  # every room's settings, for one of them
-
-    built = settings(model, overrides).model
-    return open_weights(_as_published(built, model, overrides, root), root=root)
 
 
 def compare_with_detector(
@@ -148,21 +127,3 @@ def _unrejected(every: Dataset, dataset: Dataset, found: Detections) -> Detectio
     """Without detections that a review has rejected; ``found`` counts the rows of ``dataset``."""
     rows = np.searchsorted(every.media.id, dataset.media.id)
     return without_rejected(every.take(rows), found)
-
-
-def _as_published(
-    built: ModelSettings, model: dict[str, Any] | None, overrides: tuple[str, ...], root: Path
-) -> ModelSettings:
-    """What nobody has said is as the weights were made: defaults are those of small experiments."""
-    said = {*(model or {}).get("model", {})}
-    said |= {override.partition("=")[0].strip().removeprefix("model.") for override in overrides}
-    if "width" not in said:
-        built = replace(built, width=1.0)
-    if built.variant != "darknet" or built.cfg in SPECS:
-        return built
-    net = read_cfg(root / built.cfg).net
-    if "size" not in said:
-        built = replace(built, size=max(net.integer("width", 416), net.integer("height", 416)))
-    if "resize" not in said:
-        built = replace(built, resize="letterbox" if net.integer("letter_box", 0) else "stretch")
-    return built

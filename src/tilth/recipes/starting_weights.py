@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from tilth.models.transfer import SkippedTensor, TransferReport, load_matching
 __all__ = [
     "KnownWeights",
     "class_rows",
+    "file_digest",
     "known_classes",
     "read_run",
     "read_transfer",
@@ -157,6 +159,12 @@ def read_transfer(run_dir: Path) -> dict[str, Any] | None:
     """What `write_transfer` has kept: loaded and skipped tensors, known and new classes."""
     path = run_dir / TRANSFER
     return msgspec.json.decode(path.read_bytes()) if path.is_file() else None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file of weights, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def weights_file(path: Path) -> Path:

@@ -55,6 +55,7 @@ def translate_loss(made: Translation) -> None:
     if spec.get(alpha, 0) > 0 and spec.get(gamma, 0) > 0:
         made.keep(alpha, "loss.focal_alpha")
         made.keep(gamma, "loss.focal_gamma")
+        made.set("loss.focal_terms", "objectness")
     else:
         for name in (alpha, gamma):
             made.note("kept", name, "no focal loss, as TAO without both")

@@ -90,7 +90,7 @@ class DetectorProbe:
         model = family.build(self.settings.model, self.num_classes, root=self.root)
         training_steps(
             model,
-            family.loss(model),
+            family.loss(model, self.settings.loss, class_counts=[1] * self.num_classes),
             _made_up_batch(batch_size, self.size),
             replace(self.settings.train, workers=0),
             device=torch.device(self.device),

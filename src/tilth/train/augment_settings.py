@@ -139,29 +139,6 @@ class AugmentSettings:
         if self.on_device:
             self._refuse_on_device()
 
-    @property
-    def moves(self) -> bool:
-        """Whether the pixels of a single picture are moved, beyond the resizing."""
-        return bool(
-            self.flip_probability
-            or self.vertical_flip_probability
-            or self.scale
-            or self.translate
-            or self.jitter
-            or self.bends
-        )
-
-    @property
-    def bends(self) -> bool:
-        """Whether upright boxes may become anything else."""
-        return bool(self.rotation_degrees or self.shear_degrees or self.perspective)
-
-    @property
-    def colours(self) -> bool:
-        """Whether colours are changed."""
-        amounts = (self.brightness, self.saturation, self.contrast, self.hue)
-        return any(amounts) or self.saturation_factor > 1 or self.exposure_factor > 1
-
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise SettingsError(
