@@ -9,6 +9,9 @@ DEMO_READY := $(VENV)/.demo-ready
 TEST_READY := $(VENV)/.test-ready
 PEERS_READY := .venv-peers/.ready
 
+# A process a core; a file's tests stay together, as they share what was costly to make.
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test fast lint fmt types bench evidence docs clean
 
@@ -19,10 +22,10 @@ demo: $(DEMO_READY)  ## the whole way from labelled pictures to a better detecto
 	@$(BIN)/tilth demo demo
 
 test: $(TEST_READY)  ## every test that needs no GPU
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" $(PARALLEL)
 
 fast: $(TEST_READY)  ## the quick lane: no slow, cluster or browser tests
-	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster and not browser"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster and not browser" $(PARALLEL)
 
 lint: $(TEST_READY)  ## ruff, the import contracts and the type checker
 	$(BIN)/ruff check .

@@ -9,6 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
+# Processes that share the cores among them compute with one thread each; read when torch comes in.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Rooms whose signatures carry shapes; checked by beartype while testing, silent in production.
 install_import_hook(["tilth.ops", "tilth.models", "tilth.losses"], "beartype.beartype")
 

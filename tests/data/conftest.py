@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def _schema_of_its_own(server_url: str, test_name: str) -> Iterator[str]:
     url = sa.make_url(server_url)
     engine = sa.create_engine(url.set(drivername="postgresql+psycopg"))
-    name = f"tilth_{test_name}".replace("-", "_").lower()[:60]
+    process = os.environ.get("PYTEST_XDIST_WORKER", "")
+    name = f"tilth_{process}{test_name}".replace("-", "_").lower()[:60]
     with engine.begin() as connection:
         connection.exec_driver_sql(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
         connection.exec_driver_sql(f'CREATE SCHEMA "{name}"')
