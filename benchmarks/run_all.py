@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, list[str]] = {
         PEERS.format("fiftyone"),
     ],
     "image_metrics": ["--cleanvision", PEERS.format("cleanvision")],
+    "label_errors": ["--cleanlab", PEERS.format("cleanlab")],
     "formats": ["--peer-python", PEERS.format("datumaro")],
     "frames": [],
     "recurrent": [],
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "demo_minutes": [],
     "rebalance_pedestrians": [],
     "coco_person": [],
+    "label_noise": [],
 }
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -39,3 +40,44 @@ def test_text_frame_begins_with_the_rows_that_were_asked_about():
     assert frame.iloc[1].tolist() == [2, 0, "i don't like ice cream"]
     assert frame["index"].is_unique
     assert set(frame["label"]) == {0, 1}
+
+
+@pytest.mark.slow
+def test_two_moons_are_told_apart_better_with_weights():
+    """Accuracy on clean new points, mean of three seeds: by more than five points."""
+    moons = load("two_moons")
+    plain, ciw = [], []
+    for seed in range(3):
+        given = moons.Moons.draw(300, seed=seed, wrong=0.3)
+        plain.append(moons.train(given, moons.PLAIN, seed=seed, epochs=moons.EPOCHS))
+        ciw.append(moons.train(given, moons.KL, seed=seed, epochs=moons.EPOCHS))
+    gain = sum(one.accuracy for one in ciw) / 3 - sum(one.accuracy for one in plain) / 3
+    assert gain > 0.05
+    assert sum(one.memorised for one in ciw) < sum(one.memorised for one in plain)
+
+
+def test_two_moons_draws_three_panels(tmp_path, capsys):
+    moons = load("two_moons")
+    plain, ciw = moons.main(tmp_path / "two-moons.svg", epochs=20)
+    drawing = ElementTree.parse(tmp_path / "two-moons.svg").getroot()
+    panels = [child for child in drawing if child.tag.endswith("g")]
+    assert len(panels) == 3
+    for panel, num_regions in zip(panels, (0, 2, 2), strict=True):
+        marks = [path for path in panel.iter() if path.get("class", "").startswith("mean")]
+        assert len(marks) == 300 + num_regions
+        assert sum(path.get("stroke") is not None for path in marks) == 90
+    assert plain.weights == pytest.approx(1)
+    assert ciw.weights.mean() == pytest.approx(1)
+    assert ciw.weights.std() > 0.1
+    said = capsys.readouterr().out
+    assert f"plain: {plain.accuracy:.1%}" in said
+    assert f"CIW: {ciw.accuracy:.1%}" in said
+
+
+def test_two_moons_are_the_same_points_for_a_seed():
+    moons = load("two_moons")
+    first, again, other = (moons.Moons.draw(300, seed=seed, wrong=0.3) for seed in (0, 0, 1))
+    assert first.points.equal(again.points)
+    assert (first.given == again.given).all()
+    assert not first.points.equal(other.points)
+    assert (first.given != first.true).sum() == 90

@@ -52,6 +52,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "tilth.cli.agreement",
         "List the labels that a detector disagrees with, the worst first.",
     ),
+    "noise": (
+        "tilth.cli.noise",
+        "Wrong labels: find them in a set, or make them for an experiment.",
+    ),
     "report": ("tilth.cli.report", "Write an experiment's report again from its JSON."),
     "demo": ("tilth.cli.demo", "Run the whole way on pictures that come with the libraries."),
 }

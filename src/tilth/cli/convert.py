@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ import typer
 from tilth.cli.label_formats import (
     later,
     local_source,
+    names_from,
     read_options,
     source_format,
     write_options,
@@ -99,7 +99,7 @@ def command(
     if not dry_run:
         replace = {"replace": overwrite} if writer.TARGET == "folder" else {}
         with spinner(f"writing {target.name}", quiet=quiet):
-            root = images or _names_from(fitted.media.uri, path)
+            root = images or names_from(fitted.media.uri, path)
             wrote = writer.write(fitted, target, media_root=root, options=choices, **replace)
         late = {
             "problems": problem_documents(later(wrote, cost)),
@@ -110,13 +110,6 @@ def command(
         document["problems"] += late["problems"]
         document["notes"] += late["notes"]
     return Outcome(document, lambda: _show(document))
-
-
-def _names_from(uris: Sequence[str], path: Path) -> Path | None:
-    """The folder of the labels, where all pictures are in it: names stay as they were."""
-    root = (path if path.is_dir() else path.parent).resolve()
-    inside = all(uri.startswith(f"{root.as_posix()}/") or "://" in uri for uri in uris)
-    return root if inside else None
 
 
 def _show(document: dict[str, Any]) -> None:

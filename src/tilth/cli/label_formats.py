@@ -19,6 +19,7 @@ __all__ = [
     "OptionsOption",
     "later",
     "local_source",
+    "names_from",
     "read_options",
     "source_format",
     "write_options",
@@ -58,6 +59,13 @@ def read_options(reader: ModuleType, options: Sequence[str] | None) -> Any:
 def write_options(writer: ModuleType, options: Sequence[str] | None) -> Any:
     """The format's ``WriteOptions`` with what ``--option`` says."""
     return load_settings(writer.WriteOptions, overrides=options or (), where="--option")
+
+
+def names_from(uris: Sequence[str], path: Path) -> Path | None:
+    """The folder of the labels, where all pictures are in it: names stay as they were."""
+    root = (path if path.is_dir() else path.parent).resolve()
+    inside = all(uri.startswith(f"{root.as_posix()}/") or "://" in uri for uri in uris)
+    return root if inside else None
 
 
 def later(wrote: LabelReport, adapted: LabelReport) -> list[Problem]:

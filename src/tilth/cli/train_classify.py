@@ -69,5 +69,7 @@ def command(
 
 
 def _show(trained: dict[str, Any]) -> None:
+    for notice in trained["notices"]:
+        typer.echo(f"note: {notice}", err=True)
     plain = {key: value for key, value in trained.items() if not isinstance(value, dict | list)}
     table(("", "value"), list(plain.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -45,6 +46,24 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
+def _write_back(folder: Path) -> None:
+    """Wait until all that was written to the folder's file system is on its medium.
+
+    Raises:
+        OSError: some of it is not.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:  # not on Linux: all file systems, and no word of what failed
+            os.sync()
+        elif syncfs(handle) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(folder))
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Make a temporary folder beside ``path`` that takes its place when the block ends well.
@@ -67,7 +86,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        os.sync()  # one for all files: one each would cost more than the writing
+        _write_back(temporary)  # once for all files: for each it would cost more than the writing
         if path.exists():
             path.rename(old)
         temporary.rename(path)

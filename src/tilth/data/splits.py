@@ -25,7 +25,7 @@ from tilth.data.video import split_frame
 from tilth.errors import DataError, SettingsError
 from tilth.seeding import derive_seed
 
-__all__ = ["assign_splits", "split_by_parent"]
+__all__ = ["assign_splits", "root_rows", "split_by_parent"]
 
 _PARTS = (Split.TRAIN, Split.VAL, Split.TEST)
 
@@ -62,7 +62,7 @@ def split_by_parent(
             got=str(list(fractions)),
         )
     names = _names(dataset.media.uri, root) if groups is None else groups
-    roots = _roots(dataset)
+    roots = root_rows(dataset)
     draws = np.array([derive_seed(seed, "split", names[row]) for row in roots.tolist()]) / 2.0**63
     bounds = np.cumsum(shares)
     bounds[np.flatnonzero(shares)[-1] :] = np.inf  # rounding must not push anyone past the end
@@ -137,8 +137,12 @@ def _refuse_leaks(connection: Connection, ids: NDArray[np.int64], codes: NDArray
             )
 
 
-def _roots(dataset: Dataset) -> NDArray[np.int64]:
-    """The row of the original that each medium was made from, itself where it is one."""
+def root_rows(dataset: Dataset) -> NDArray[np.int64]:
+    """int64 [n]: the row of the original that each medium was made from, itself where it is one.
+
+    Raises:
+        DataError: a derived medium whose parent is not in the data set.
+    """
     media = dataset.media
     rows = np.arange(len(media), dtype=np.int64)
     derived = media.parent_id >= 0

@@ -23,14 +23,16 @@ from tilth.models.text_classifier import TextClassifier
 from tilth.recipes import classify_settings
 from tilth.recipes.detector import device_for
 from tilth.recipes.picture_folder import PictureFolder
-from tilth.train.checkpoint import load_weights
+from tilth.train.checkpoint import load_weights, save_weights
 
 __all__ = ["Classifier", "Labelled", "load_classifier", "logits_of", "save_classifier"]
 
 Labelled = FrameDataset | PictureFolder
 
 RECORD, VOCABULARY = "classifier.json", "vocabulary.json"
-WEIGHTS = ("best.safetensors", "last.safetensors")
+# The first is there where a run's own weights hold more than the network's.
+BARE_WEIGHTS = "classifier.safetensors"
+WEIGHTS = (BARE_WEIGHTS, "best.safetensors", "last.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,12 +134,17 @@ def new_network(
     return model
 
 
-def save_classifier(classifier: Classifier, run_dir: Path) -> None:
+def save_classifier(classifier: Classifier, run_dir: Path, *, bare: bool = False) -> None:
     """Write all but the weights, which `fit` has written.
+
+    Args:
+        bare: write the network's weights too: what was trained was more than the network.
 
     Raises:
         StorageError: the disk refused.
     """
+    if bare:
+        save_weights(run_dir / BARE_WEIGHTS, classifier.model)
     if classifier.vocabulary is not None:
         classifier.vocabulary.save(run_dir / VOCABULARY)
     record = _Record(

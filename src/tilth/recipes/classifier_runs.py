@@ -21,7 +21,7 @@ from tilth.recipes.picture_folder import PictureFolder
 from tilth.recipes.run_names import existing_run, new_run
 from tilth.recipes.table_files import TABLE_SUFFIXES, read_table, with_predictions, write_table
 
-__all__ = ["classify", "train"]
+__all__ = ["classify", "labelled_data", "train"]
 
 
 def train(
@@ -35,7 +35,7 @@ def train(
         SettingsError: see `new_run`.
     """
     run_dir = new_run(Project.open(root), name)
-    rows, table = _labelled(data, settings, progress)
+    rows, table = labelled_data(data, settings, progress)
     result = train_classifier(
         rows, run_dir=run_dir, settings=settings, table=table, progress=progress
     )
@@ -53,6 +53,8 @@ def train(
         "confusion": result.scores.confusion.tolist(),
         "report": result.report,
         "predictions": run_dir / "predictions.parquet",
+        **({"instance_weights": result.instance_weights} if result.instance_weights else {}),
+        "notices": list(result.notices),
     }
 
 
@@ -98,10 +100,14 @@ def classify(root: Path | None, *, run: str, data: Path, output: Path | None) ->
     }
 
 
-def _labelled(
+def labelled_data(
     data: Path, settings: ClassifySettings, progress: bool
 ) -> tuple[FrameDataset | PictureDataset, pa.Table | None]:
-    """The rows of a table or folder, and the table that they are rows of."""
+    """The rows of a table or folder, and the table that they are rows of.
+
+    Raises:
+        DataError, EmptyDatasetError: the data cannot be used; says where.
+    """
     if not data.exists():
         raise DataError("the data is not there", where=str(data))
     if not data.is_dir():

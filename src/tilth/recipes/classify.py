@@ -8,7 +8,6 @@ its.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,6 @@ from tilth.metrics.classification import (
 from tilth.recipes.classifier import (
     Classifier,
     Labelled,
-    forward,
     logits_of,
     new_network,
     save_classifier,
@@ -41,6 +39,13 @@ from tilth.recipes.classifier import (
 from tilth.recipes.classify_settings import ClassifySettings
 from tilth.recipes.picture_folder import PictureFolder
 from tilth.recipes.report.classification import write_classification_report
+from tilth.recipes.robust_training import (
+    Numbered,
+    frozen_within,
+    robust_loss,
+    told,
+    write_weights,
+)
 from tilth.recipes.table_files import with_predictions, write_table
 from tilth.seeding import seed_everything
 from tilth.train.checkpoint import load_weights
@@ -58,6 +63,8 @@ class ClassifyResult:
         scores: on the held-out rows.
         predictions: all rows that were given, each with its prediction and the part it was in.
         report: the page in the run's folder.
+        instance_weights: file of the mean weight of every training row, where the settings keep it.
+        notices: what the run found worth saying.
     """
 
     classifier: Classifier
@@ -66,6 +73,8 @@ class ClassifyResult:
     report: Path
     fitted: FitResult
     num_rows: dict[str, int]
+    instance_weights: Path | None = None
+    notices: tuple[str, ...] = ()
 
 
 def labelled_rows(frame: Any, settings: ClassifySettings, *, progress: bool = True) -> FrameDataset:
@@ -96,6 +105,7 @@ def train_classifier(
     run_dir: Path,
     settings: ClassifySettings | None = None,
     table: pa.Table | None = None,
+    held_out_rows: NDArray[np.int64] | None = None,
     progress: bool = True,
 ) -> ClassifyResult:
     """Train on ``data``; the same call after a kill goes on where it stopped.
@@ -107,6 +117,7 @@ def train_classifier(
         data: from `tilth.data.from_frame`, `tilth.data.from_directory` or `labelled_rows`.
         table: the whole frame that ``data`` was taken from, for the predictions beside its rows;
             the columns of ``data`` where it is None.
+        held_out_rows: int64, places in ``data`` that are held out in place of a random share.
 
     Raises:
         DataError: too few rows to divide.
@@ -118,40 +129,46 @@ def train_classifier(
     # Data: who learns, who chooses, who is only asked.
     seed = settings.train.seed
     rows = data if isinstance(data, FrameDataset) else PictureFolder.of(data, settings.picture)
-    rest, held_out = rows.split(settings.data.holdout, seed=seed)
+    if held_out_rows is None:
+        rest, held_out = rows.split(settings.data.holdout, seed=seed)
+    else:
+        rest = rows.take(np.setdiff1d(np.arange(len(rows)), held_out_rows))
+        held_out = rows.take(held_out_rows)
     train, check = rest.split(settings.data.validation, seed=seed)
     if isinstance(held_out, FrameDataset) and isinstance(train, FrameDataset):
         held_out = replace(  # words that only validation has are unknown to both
             held_out, given_vocabulary=train.vocabulary, given_categories=train.categories
         )
 
-    # Model.
-    seed_everything(seed)
-    model = new_network(train, settings)
-
-    # Loss.
-    weights = torch.ones(len(data.class_names))
+    # Loss, and the model with what its loss remembers beside it.
+    weights = None
     if settings.class_weights == "balanced":
         weights = torch.from_numpy(train.class_weights()).float()
-    loss = partial(_loss, class_weights=weights, label_smoothing=settings.label_smoothing)
+    loss = robust_loss(train, settings, weights)
+    seed_everything(seed)
+    model = loss.network(partial(new_network, train, settings))
 
     # Loop.
     batch_size = min(settings.batch_size, len(train))
     fitted = fit(
         model,
         loss,
-        _Batches(train.torch(batch_size=batch_size, seed=seed), _identity(train, settings)),
-        settings=settings.train,
+        Numbered(
+            batches=train.torch(batch_size=batch_size, seed=seed),
+            identity=_identity(train, settings),
+        ),
+        settings=replace(settings.train, freeze=frozen_within(settings.train.freeze, model)),
         run_dir=run_dir,
         evaluate=partial(_evaluated, check=check, class_weights=weights),
         progress=progress,
     )
+    notices, kept = told(model, train.class_names), write_weights(model, train, run_dir)
     load_weights(fitted.best_weights, model)
-    classifier = _classifier(model.eval(), train, settings)
+    classifier = _classifier(loss.bare(model).eval(), train, settings)
     if settings.temperature:
         temperature = fit_temperature(classifier.logits(check), check.labels)
         classifier = replace(classifier, temperature=temperature)
-    save_classifier(classifier, run_dir)
+    save_classifier(classifier, run_dir, bare=classifier.model is not model)
 
     # Evaluation, and every row with its prediction.
     parts: dict[str, Labelled] = {"train": train, "validation": check, "held out": held_out}
@@ -176,29 +193,21 @@ def train_classifier(
         report=report,
         fitted=fitted,
         num_rows=num_rows,
+        instance_weights=kept,
+        notices=notices,
     )
 
 
-def _loss(
-    model: nn.Module,
-    batch: Mapping[str, Any],
-    *,
-    class_weights: Tensor,
-    label_smoothing: float,
-) -> dict[str, Tensor]:
-    labels = batch["label"]
-    losses = example_losses(forward(model, batch), labels, label_smoothing=label_smoothing)
-    weights = class_weights.to(labels.device)[labels]
-    if "weight" in batch:
-        weights = weights * batch["weight"]
-    return {"total": weighted_mean(losses, weights)}
+def _evaluated(
+    model: nn.Module, *, check: Labelled, class_weights: Tensor | None
+) -> dict[str, float]:
+    """Of the validation rows; the loss decides, in which few rows tie less than in accuracy.
 
-
-def _evaluated(model: nn.Module, *, check: Labelled, class_weights: Tensor) -> dict[str, float]:
-    """Of the validation rows; the loss decides, in which few rows tie less than in accuracy."""
+    It is plain cross-entropy whatever the loss that is trained with: no method is its own judge.
+    """
     logits = torch.from_numpy(logits_of(model, check.torch(batch_size=256, shuffle=False)))
     labels = torch.from_numpy(check.labels)
-    weights = class_weights[labels]
+    weights = torch.ones(len(labels)) if class_weights is None else class_weights[labels]
     if isinstance(check, FrameDataset) and check.encoded.weight is not None:
         weights = weights * torch.from_numpy(check.encoded.weight)
     loss = weighted_mean(example_losses(logits, labels), weights)
@@ -233,17 +242,6 @@ def _table(data: Labelled) -> pa.Table:
     return data.table.take(pa.array(places, mask=places < 0))
 
 
-@dataclass(frozen=True)
-class _Batches:
-    """Batches by number, with what a resumed run compares."""
-
-    batches: Any
-    identity: dict[str, Any]
-
-    def batch(self, step: int) -> dict[str, Any]:
-        return self.batches.batch(step)
-
-
 def _identity(train: Labelled, settings: ClassifySettings) -> dict[str, Any]:
     if isinstance(train, PictureFolder):
         digest, network = train.digest, settings_to_dict(settings.picture)
@@ -257,6 +255,7 @@ def _identity(train: Labelled, settings: ClassifySettings) -> dict[str, Any]:
         "batch_size": settings.batch_size,
         "class_weights": settings.class_weights,
         "label_smoothing": settings.label_smoothing,
+        **({"robust": settings_to_dict(settings.robust)} if settings.robust.is_on else {}),
     }
 
 

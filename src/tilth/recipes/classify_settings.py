@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from tilth.config import load_settings
 from tilth.errors import SettingsError
+from tilth.losses.robust_settings import RobustSettings
 from tilth.train.loop_settings import LoopSettings
 
 __all__ = ["ClassifySettings", "DataSettings", "PictureSettings", "TextSettings", "settings"]
@@ -101,6 +102,8 @@ class ClassifySettings:
         batch_size: rows a step; all of them where there are fewer.
         class_weights: "balanced" lets every class weigh the same in the loss.
         label_smoothing: share of the target that is spread over all classes.
+        robust: how wrong labels are kept from being learned; they are as wrong among the rows that
+            choose the weights.
         temperature: scale the logits so that probabilities fit the validation rows.
     """
 
@@ -122,12 +125,26 @@ class ClassifySettings:
     batch_size: int = 32
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = 0.0
+    robust: RobustSettings = field(default_factory=RobustSettings)
     temperature: bool = False
 
     def __post_init__(self) -> None:
         _require("batch_size", self.batch_size >= 1, "1 or more", self, "batch_size")
         smoothing = 0 <= self.label_smoothing < 1
         _require("label_smoothing", smoothing, "0 or more, below 1", self, "label_smoothing")
+        alone = not (self.label_smoothing and self.robust.is_on)
+        expected = f"0 beside robust.kind = {self.robust.kind!r}, which has targets of its own"
+        _require("label_smoothing", alone, expected, self, "label_smoothing")
+        if self.robust.weigh_boxes:
+            raise SettingsError(
+                "setting 'robust.weigh_boxes' cannot be used", expected="false: there are no boxes"
+            )
+        if self.robust.kind == "co_teaching" and self.train.freeze.layers:
+            raise SettingsError(
+                "setting 'train.freeze.layers' counts the layers of one network",
+                expected="freeze.names with robust.kind = 'co_teaching'",
+                got=f"layers = {self.train.freeze.layers}",
+            )
 
 
 def settings(

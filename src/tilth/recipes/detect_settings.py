@@ -20,6 +20,7 @@ from tilth.config import load_settings
 from tilth.curate.augment import Augmentation
 from tilth.errors import SettingsError
 from tilth.losses.detection_settings import DetectionLossSettings
+from tilth.losses.robust_settings import RobustSettings
 from tilth.recipes.model_settings import SET_PREDICTION, ModelSettings
 from tilth.train.adversarial_settings import AdversarialSettings
 from tilth.train.augment_settings import AugmentSettings
@@ -35,6 +36,8 @@ __all__ = [
     "RebalanceSettings",
     "settings",
 ]
+
+ROBUST_KINDS = ("none", "ciw", "cicw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,7 @@ class DetectSettings:
     """Everything that a detection run can be told.
 
     Attributes:
+        robust: weights of boxes by how well they are learnt, against labels that are wrong.
         include_difficult: learn from objects that are marked as difficult; otherwise they are
             regions where nothing is punished, as crowds are.
         epochs: how often every picture is seen, instead of ``train.steps``; 0 goes by those. An
@@ -126,6 +130,7 @@ class DetectSettings:
             steps=600, optimiser="adamw", learning_rate=0.001, weight_decay=0.01, warmup_steps=50
         )
     )
+    robust: RobustSettings = field(default_factory=RobustSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -155,6 +160,33 @@ class DetectSettings:
                 "setting 'augment.mixup' weighs boxes, which this network's loss cannot",
                 expected=f"mixup = 0 with the variant {self.model.variant!r}",
                 got=str(self.augment.mixup),
+            )
+        if self.robust != RobustSettings():
+            self._check_robust()
+
+    def _check_robust(self) -> None:
+        robust = self.robust
+        if robust.kind not in ROBUST_KINDS or robust.keep_weights:
+            raise SettingsError(
+                "setting 'robust' asks for what detection does not have",
+                expected=f"kind one of {', '.join(ROBUST_KINDS)}, keep_weights = false",
+                got=f"kind = {robust.kind!r}, keep_weights = {robust.keep_weights}",
+                fix="blended pictures are augment.mixup, smoothed classes loss.label_smoothing",
+            )
+        if robust.is_on and self.model.variant in SET_PREDICTION:
+            raise SettingsError(
+                "setting 'robust' weighs boxes, which this network's loss cannot",
+                expected=f"kind = 'none' with the variant {self.model.variant!r}",
+                got=f"kind = {robust.kind!r}",
+            )
+        if robust.kind == "cicw" and robust.applied_reweighting.class_divergence not in (
+            "tv",
+            "kl",
+        ):
+            raise SettingsError(
+                "setting 'robust.reweighting.class_divergence' cannot be used in detection",
+                expected="'tv' or 'kl', which move a share to the likeliest class",
+                got=repr(robust.applied_reweighting.class_divergence),
             )
 
 

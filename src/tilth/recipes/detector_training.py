@@ -18,6 +18,7 @@ from tilth.data.detections import Detections
 from tilth.data.records import Geometry
 from tilth.errors import EmptyDatasetError
 from tilth.losses.detection_settings import DetectionLossSettings
+from tilth.losses.robust_examples import NUMBER
 from tilth.metrics.average_precision import average_precision
 from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.detection_families import family_of
@@ -30,6 +31,7 @@ from tilth.recipes.detector import (
 )
 from tilth.recipes.detector_plots import plot_data, plot_detections, plot_training
 from tilth.recipes.model_settings import COARSEST_STRIDE
+from tilth.recipes.robust_detection import detection_loss
 from tilth.recipes.starting_weights import file_digest, write_transfer
 from tilth.recipes.training_plan import TrainingPlan, training_plan
 from tilth.recipes.usable_detector import Detector
@@ -103,7 +105,13 @@ def train_detector(
     if plots and is_main():
         plot_data(run_dir, batches, dataset)
 
-    loss = family_of(settings.model).loss(detector.model, settings.loss, class_counts=counts)
+    loss = detection_loss(
+        detector.model,
+        settings,
+        steps=plan.loop.steps,
+        batches_per_step=_batches_a_step(plan),
+        class_counts=counts,
+    )
     loss, source = _attacked(loss, described, settings, plan, seed=seed)
     result = fit(
         detector.model,
@@ -188,6 +196,8 @@ def _described(batches: DetectionBatches, settings: DetectSettings, *, root: Pat
         more["starting_weights"] = file_digest(weights)
     if settings.loss != DetectionLossSettings():
         more["loss"] = asdict(settings.loss)
+    if settings.robust.is_on:
+        more["robust"] = asdict(settings.robust)
     return _Described(batches=batches, more=more)
 
 
@@ -219,7 +229,7 @@ def _steps_an_epoch(images: Sequence[Path], plan: TrainingPlan) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class _Described:
-    """Batches with what else decides what the run is: its starting weights, its loss."""
+    """Batches that know their number, and what else decides what the run is."""
 
     batches: DetectionBatches
     more: dict[str, Any]
@@ -229,7 +239,7 @@ class _Described:
         return {**self.batches.identity, **self.more}
 
     def batch(self, step: int) -> dict[str, Any]:
-        return self.batches.batch(step)
+        return {**self.batches.batch(step), NUMBER: step}
 
 
 class _Scorer:

@@ -87,7 +87,7 @@ class PictureFolder:
     ) -> tuple[PictureFolder, PictureFolder]:
         """Divide into (train, validation), every class in its share."""
         train, check = split_rows(len(self), validation, seed=seed, codes=self.labels)
-        return self._take(train), self._take(check)
+        return self.take(train), self.take(check)
 
     @cached_property
     def digest(self) -> str:
@@ -119,7 +119,8 @@ class PictureFolder:
             self._kept[row] = made
         return made
 
-    def _take(self, rows: NDArray[np.int64]) -> PictureFolder:
+    def take(self, rows: NDArray[np.int64]) -> PictureFolder:
+        """These pictures (counted in this folder), in this order."""
         return replace(
             self,
             paths=tuple(self.paths[row] for row in rows.tolist()),

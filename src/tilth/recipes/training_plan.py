@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from tilth.losses.robust_examples import NUMBER
 from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.detection_families import family_of
+from tilth.recipes.robust_detection import detection_loss
 from tilth.train.batch_size import chosen_batch_size, training_steps
 from tilth.train.epochs import for_epochs
 from tilth.train.loop_settings import LoopSettings
@@ -88,9 +90,16 @@ class DetectorProbe:
     def __call__(self, batch_size: int) -> None:
         family = family_of(self.settings.model)
         model = family.build(self.settings.model, self.num_classes, root=self.root)
+        loss = detection_loss(
+            model,
+            self.settings,
+            steps=1,
+            batches_per_step=1,
+            class_counts=[1] * self.num_classes,
+        )
         training_steps(
             model,
-            family.loss(model, self.settings.loss, class_counts=[1] * self.num_classes),
+            loss,
             _made_up_batch(batch_size, self.size),
             replace(self.settings.train, workers=0),
             device=torch.device(self.device),
@@ -110,4 +119,5 @@ def _made_up_batch(batch_size: int, size: int) -> dict[str, Any]:
         "box_weights": torch.ones(count),
         "ignore_boxes_xyxy": torch.zeros(0, 4),
         "ignore_image_index": torch.zeros(0, dtype=torch.int64),
+        NUMBER: torch.tensor(1),  # the end of a run of one step: nothing is spared any more
     }
