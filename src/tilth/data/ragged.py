@@ -40,9 +40,8 @@ class RaggedBytes(Sequence["bytes | None"]):
         """Pack bytes-like ``items`` or None; packed ones are returned as they are."""
         if isinstance(items, RaggedBytes):
             return items
-        parts = [item or b"" for item in items]
-        lengths = (memoryview(part).nbytes for part in parts)
-        return cls(b"".join(parts), _offsets(np.fromiter(lengths, np.int64, len(parts))))
+        parts = [bytes(item) if item else b"" for item in items]
+        return cls(b"".join(parts), _offsets(np.fromiter(map(len, parts), np.int64, len(parts))))
 
     @classmethod
     def empty(cls, length: int) -> RaggedBytes:

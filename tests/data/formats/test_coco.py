@@ -315,6 +315,65 @@ def test_no_mask_is_a_box_however_it_is_written(tmp_path: Path, empty: Any) -> N
     assert report.problems == ()
 
 
+def test_hollow_and_short_masks_are_told_apart_in_one_file(tmp_path: Path) -> None:
+    shapes: list[Any] = [[], [[]], [[1]], None, [7], {}, [[], []], [[8.25, 1]], ...]
+    labels = [label(1), *(label(at, segmentation=shape) for at, shape in enumerate(shapes, 2))]
+    labels.append(label(90, track=5))
+    dataset, report = coco.read(written(tmp_path, labels))
+    texts = [text and json.loads(text) for text in dataset.annotations.segmentation]
+    expected = [None if shape in ([], [[]], None, {}, [[], []], ...) else shape for shape in shapes]
+    assert texts == [label(1)["segmentation"], *expected, label(1)["segmentation"]]
+    is_box = [geometry == Geometry.BOX for geometry in dataset.annotations.geometry.tolist()]
+    assert is_box == [text is None for text in texts]
+    assert [text and json.loads(text) for text in dataset.annotations.attributes] == [
+        *[None] * (len(labels) - 1),
+        {"track": 5},
+    ]
+    assert report.problems == ()
+
+
+def test_blocks_of_labels_are_written_as_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = [..., [[1.5, 2, 9, 2, 9, 9]], []]
+    labels = [
+        label(at, segmentation=shapes[at % 3], **extra)
+        for at, extra in enumerate([{}, {"score": 0.25}, {"a": 1}, {"a": [2], "score": 1.0}, {}])
+    ]
+    dataset, _ = coco.read(written(tmp_path, labels))
+    coco.write(dataset, tmp_path / "whole.json")
+    monkeypatch.setattr(coco, "_BLOCK", 2)
+    coco.write(dataset, tmp_path / "blocks.json")
+    assert (tmp_path / "blocks.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    back = json.loads((tmp_path / "blocks.json").read_text())["annotations"]
+    assert back == [{**one, "segmentation": one.get("segmentation", [])} for one in labels]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("untidy", [False, True])
+def test_long_lists_of_labels_are_cut_between_records_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None, untidy: bool
+) -> None:
+    notes = ["}, {", '"}, {"', "[{", "}]", "plain"]
+    labels = [label(at, note=notes[at % 5], parts=[{"a": at}, {"b": {}}, {}]) for at in range(40)]
+    if untidy:
+        labels[17]["id"] = "17"
+    whole, _ = coco.read(written(tmp_path, labels))
+    path = tmp_path / "cut.json"
+    path.write_text(json.dumps(json.loads((tmp_path / "labels.json").read_text()), indent=indent))
+    monkeypatch.setattr(_coco_records, "_ONE_BLOCK_BYTES", 10)
+    for size in range(1, 500, 7):
+        monkeypatch.setattr(_coco_records, "_PIECE_BYTES", size)
+        cut, report = coco.read(path)
+        assert cut.annotations.id.tolist() == whole.annotations.id.tolist()
+        assert np.array_equal(cut.annotations.boxes_xyxy, whole.annotations.boxes_xyxy)
+        for mine, theirs in zip(
+            cut.annotations.attributes, whole.annotations.attributes, strict=True
+        ):
+            assert json.loads(mine or b"") == json.loads(theirs or b"")
+        assert kinds(report) == ({"string as annotation id": 1} if untidy else {})
+
+
 def test_fields_of_the_users_own_are_kept(tmp_path: Path) -> None:
     labels = [label(1, track=4, note='a "quote"'), label(2)]
     dataset, report = coco.read(written(tmp_path, labels))

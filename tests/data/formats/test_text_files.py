@@ -13,8 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilth.data.dataset import Dataset
+from tilth.data.formats import (
+    _text_columns,
+    _text_tokens,
+    _ultralytics_rows,
+    kitti,
+    yolo_darknet,
+    yolo_ultralytics,
+)
 from tilth.data.formats import _text_files as text_files
-from tilth.data.formats import _ultralytics_rows, kitti, yolo_darknet, yolo_ultralytics
 from tilth.data.formats._columns import annotation_columns, media_columns
 from tilth.data.problems import LabelReport
 from tilth.data.records import Category
@@ -71,7 +78,7 @@ def test_words_and_lines_are_those_of_a_plain_loop(
         (root / name).write_bytes(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_files, "_BLOCK_BYTES", block)
-        patch.setattr(text_files, "_FILES_A_TASK", 2)
+        patch.setattr(text_files, "FILES_A_TASK", 2)
         assert lines_of_tokens(root, names) == lines_by_hand(texts)
 
 
@@ -87,7 +94,7 @@ words = st.one_of(
 
 @given(st.lists(words, max_size=200))
 def test_numbers_are_those_of_float_and_nan_for_all_else(texts: list[str]) -> None:
-    ours = text_files.finite_numbers(pa.array(texts, pa.string()))
+    ours = _text_tokens.finite_numbers(pa.array(texts, pa.string()))
     for text, value in zip(texts, ours.tolist(), strict=True):
         try:
             expected = float(text) if text.isascii() and "_" not in text else float("nan")
@@ -98,9 +105,32 @@ def test_numbers_are_those_of_float_and_nan_for_all_else(texts: list[str]) -> No
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=50))
 def test_a_column_of_numbers_reads_back_as_the_same_numbers(values: list[float]) -> None:
-    texts = text_files.column(np.array(values, np.float64)).to_pylist()
+    texts = _text_columns.column(np.array(values, np.float64)).to_pylist()
     assert [float(text) for text in texts] == values
     assert all(text != "-0" for text in texts)
+
+
+@given(
+    st.lists(
+        st.one_of(st.integers(-5, 300_000).map(lambda at: at / 100), st.floats(-1, 4e3)),
+        max_size=100,
+    )
+)
+def test_numbers_of_two_decimals_have_the_texts_of_any_others(values: list[float]) -> None:
+    plain = pa.array([value + 0.0 for value in values], pa.float64()).cast(pa.large_string())
+    assert _text_columns.column(np.array(values, np.float64)).to_pylist() == plain.to_pylist()
+
+
+def test_texts_that_are_the_same_in_all_rows_stand_in_each() -> None:
+    same, other = np.full(3, 0.5), np.array([1.25, 2.0, 3.0])
+    columns = [same, same, other, same]
+    words = [_text_columns.column_or_word(values) for values in columns]
+    assert [isinstance(word, pa.Scalar) for word in words] == [True, True, False, True]
+    names = pa.array(["a", "b", "c"], pa.large_string())
+    arrays = [_text_columns.column(values) for values in columns]
+    lines = _text_columns.lines_of([names, *words])
+    assert lines.to_pylist() == _text_columns.lines_of([names, *arrays]).to_pylist()
+    assert lines.to_pylist()[1] == "b 0.5 0.5 2 0.5\n"
 
 
 def test_a_byte_order_mark_and_a_last_line_without_end(tmp_path: Path) -> None:
@@ -188,7 +218,7 @@ def test_many_small_blocks_give_what_one_gives(
     dataset = many_boxes(40, 3)
     monkeypatch.setattr(text_files, "_LABELS_A_BLOCK", 7)
     monkeypatch.setattr(text_files, "_BLOCK_BYTES", 100)
-    monkeypatch.setattr(text_files, "_FILES_A_TASK", 3)
+    monkeypatch.setattr(text_files, "FILES_A_TASK", 3)
     monkeypatch.setattr(_ultralytics_rows, "_BLOCK", 5)
     module.write(dataset, tmp_path / "out")
     back, report = module.read(tmp_path / "out", options=options)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from tilth.data import rle
 from tilth.data.problems import LabelReport
+from tilth.data.ragged import RaggedBytes
 from tilth.errors import DataError, LabelError
 
 __all__ = ["Annotation", "File", "Image", "label_columns", "read_records"]
@@ -37,7 +39,11 @@ _COLUMNS = {
 }
 
 _NO_SIZE = 0
+_BEYOND = attrgetter("license", "coco_url", "flickr_url", "date_captured", "extra")
+_NOTHING_BEYOND = (Raw(), Raw(), Raw(), Raw(), None)
 _BLOCK = 10_000  # annotations
+_PIECE_BYTES = 2**20  # of them
+_BETWEEN = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
 _ONE_BLOCK_BYTES = 64 * 2**20
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -59,6 +65,8 @@ class Image(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
     def attributes(self) -> bytes | None:
         """What goes beyond our columns, as a JSON object."""
+        if _BEYOND(self) == _NOTHING_BEYOND:
+            return None
         fields = {
             name: value
             for name in ("license", "coco_url", "flickr_url", "date_captured")
@@ -136,11 +144,30 @@ def _tidy(file: Any, blocks: Iterator[list[Annotation]], report: LabelReport) ->
 
 
 def _annotation_blocks(texts: Raw, report: LabelReport) -> Iterator[list[Annotation]]:
+    """A megabyte of the list at a time, cut where a record seems to end.
+
+    A cut within a record or a string leaves a bracket or a quotation mark open, which is no JSON:
+    then, and where a record is not tidy, the rest is cut by a parser.
+    """
+    view, first, start = memoryview(texts), 0, 1
+    while start < len(view) - 1:
+        between = _BETWEEN.search(view, min(start + _PIECE_BYTES, len(view)))
+        end = between.start() + 1 if between else len(view) - 1
+        block = _decoded(b"".join([b"[", view[start:end], b"]"]), list[Annotation])
+        if block is None:
+            break
+        yield block
+        first, start = first + len(block), (between.end() - 1 if between else len(view))
+    if start == 1 or start < len(view) - 1:
+        yield from _parsed_blocks(Raw(b"".join([view[:1], view[start:]])), first, report)
+
+
+def _parsed_blocks(texts: Raw, first: int, report: LabelReport) -> Iterator[list[Annotation]]:
     records = _decoded_list(texts, report.where)
     del texts
     for start in range(0, len(records), _BLOCK):
         block = Raw(b"[" + b",".join(records[start : start + _BLOCK]) + b"]")
-        yield _annotations(block, start, report)
+        yield _annotations(block, first + start, report)
 
 
 def _annotations(texts: Raw, first: int, report: LabelReport) -> list[Annotation]:
@@ -161,25 +188,32 @@ def _decoded_list(texts: Raw, where: str) -> list[Raw]:
 def label_columns(blocks: Iterator[list[Annotation]]) -> dict[str, Any]:
     """The annotations as columns, in the order of the file.
 
-    Arrays, but for ``segmentation`` and ``attributes``: lists of text, or None, still in place.
+    Arrays, but for ``segmentation`` and ``attributes``, which are `RaggedBytes`: copied out of the
+    label file, which can be let go then.
     """
     arrays: dict[str, list[NDArray[Any]]] = {name: [] for name in _COLUMNS}
     boxes: list[NDArray[np.float64]] = [np.empty((0, 4))]
-    segmentation: list[Raw] = []
-    attributes: list[bytes | None] = []
+    segmentation: list[RaggedBytes] = []
+    attributes: list[RaggedBytes] = []
     for block in blocks:
         for name, dtype in _COLUMNS.items():
             arrays[name].append(np.fromiter(map(attrgetter(name), block), dtype, len(block)))
         corners = chain.from_iterable(map(attrgetter("bbox"), block))
         boxes.append(np.fromiter(corners, np.float64, 4 * len(block)).reshape(-1, 4))
-        segmentation += map(attrgetter("segmentation"), block)
-        attributes += [record.attributes() for record in block]
+        segmentation.append(RaggedBytes.of(map(attrgetter("segmentation"), block)))
+        attributes.append(_attributes(block))
     return {
         **{n: np.concatenate([np.empty(0, _COLUMNS[n]), *parts]) for n, parts in arrays.items()},
         "bbox": np.concatenate(boxes),
-        "segmentation": segmentation,
-        "attributes": attributes,
+        "segmentation": RaggedBytes.concatenate(segmentation),
+        "attributes": RaggedBytes.concatenate(attributes),
     }
+
+
+def _attributes(block: list[Annotation]) -> RaggedBytes:
+    if not any(map(attrgetter("extra"), block)):
+        return RaggedBytes.empty(len(block))
+    return RaggedBytes.of([record.attributes() for record in block])
 
 
 def _note_file_fields(report: LabelReport, names: list[str]) -> None:

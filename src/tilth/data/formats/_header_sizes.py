@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tilth.data.formats._file_threads import FILES_A_TASK, FileThreads
 from tilth.data.images import MAX_PIXELS, read_size
 from tilth.data.problems import LabelReport
 from tilth.data.storage import is_url
@@ -22,8 +21,6 @@ from tilth.errors import MediaError
 
 __all__ = ["picture_sizes"]
 
-_THREADS = 4
-_FILES_A_TASK = 512
 _HEAD_BYTES = 4096  # enough for most JPEGs without an embedded preview
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _JPEG = b"\xff\xd8"
@@ -35,21 +32,24 @@ def picture_sizes(
     uris: Sequence[str], report: LabelReport
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Width and height (int32 [n], pixels) of local pictures; 0 and reported where not readable."""
-    blocks = [uris[at : at + _FILES_A_TASK] for at in range(0, len(uris), _FILES_A_TASK)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = list(chain.from_iterable(pool.map(_sizes_or_none, blocks)))
-    missing = [uri for uri, size in zip(uris, sizes, strict=True) if size is None]
+    width, height = np.zeros(len(uris), np.int32), np.zeros(len(uris), np.int32)
+
+    def read(start: int) -> None:
+        for row, uri in enumerate(uris[start : start + FILES_A_TASK], start):
+            size = _size_or_none(uri)
+            if size is not None:
+                width[row], height[row] = size
+
+    with FileThreads[None]() as threads:
+        for _ in threads.results(read, range(0, len(uris), FILES_A_TASK)):
+            pass
+    missing = [uris[row] for row in np.flatnonzero(width == 0).tolist()]
     report.add("picture whose size cannot be read", "kept without a size", missing)
-    found = np.array([size or (0, 0) for size in sizes], dtype=np.int32).reshape(-1, 2)
-    return found[:, 0].copy(), found[:, 1].copy()
-
-
-def _sizes_or_none(uris: Sequence[str]) -> list[tuple[int, int] | None]:
-    return [_size_or_none(uri) for uri in uris]
+    return width, height
 
 
 def _size_or_none(uri: str) -> tuple[int, int] | None:
-    if is_url(uri):
+    if not uri.startswith("/") and is_url(uri):
         return None
     try:
         handle = os.open(uri, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not hold us up
@@ -74,11 +74,10 @@ def _header_size(head: bytes) -> tuple[int, int] | None:
     """Of a PNG or JPEG whose frame header lies in its first bytes."""
     if head.startswith(_PNG):
         return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    last = len(head) - 9
     at = 2 if head.startswith(_JPEG) else len(head)
-    while at + 9 <= len(head) and head[at] == 0xFF:
-        marker = head[at + 1]
-        if marker in _START_OF_FRAME:
-            height = int.from_bytes(head[at + 5 : at + 7], "big")
-            return int.from_bytes(head[at + 7 : at + 9], "big"), height
-        at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    while at <= last and head[at] == 0xFF:
+        if head[at + 1] in _START_OF_FRAME:
+            return head[at + 7] << 8 | head[at + 8], head[at + 5] << 8 | head[at + 6]
+        at += 2 + (head[at + 2] << 8 | head[at + 3])
     return None

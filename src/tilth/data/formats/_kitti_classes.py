@@ -79,7 +79,11 @@ class Classes:
     def codes(
         self, types: list[bytes], place: Callable[[int], str], on_unknown: str
     ) -> NDArray[np.int64]:
-        """int64 [m]: the number of each type, -1 where the list does not have it.
+        """int64 [k]: the number of each type, -1 where the list does not have it.
+
+        Args:
+            types: those that occur, each once.
+            place: where type i occurs first.
 
         Raises:
             LabelError: an unknown type, unless it is to be skipped; or a type that is no text.

@@ -14,10 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tilth.data.formats._text_files import Tokens, finite_numbers
+from tilth.data.formats._number_grid import Grid
+from tilth.data.formats._text_tokens import Tokens, finite_numbers
+from tilth.data.ragged import RaggedBytes
 from tilth.errors import LabelError
 
-__all__ = ["NUM_COLUMNS", "Rows", "attributes_of", "rows_of"]
+__all__ = ["NUM_COLUMNS", "Rows", "attributes_of", "rows_of", "rows_of_grid"]
 
 NUM_COLUMNS = 15  # and a score
 _NUMBERS = 14  # after the type
@@ -31,21 +33,51 @@ class Rows:
     """The rows that can be read.
 
     Attributes:
-        row: int64 [m], line of the tokens.
-        names: m class names, as their bytes.
+        file, line: int64 [m]; the line is counted from 1.
+        names: the class names that occur, as their bytes, in the order in which they do.
+        name: int64 [m], row among ``names``.
         numbers: float64 [m, 14]: truncated, occluded, alpha, left, top, right, bottom, height,
             width, length, x, y, z, rotation_y.
         score: float64 [m], NaN where there is none.
-        malformed: bool [lines], the lines that are no rows.
+        malformed: bool [lines], the lines that are no rows, among all with words.
         ambiguous: bool [m], 15 and 16 columns would both do.
     """
 
-    row: NDArray[np.int64]
+    file: NDArray[np.int64]
+    line: NDArray[np.int64]
     names: list[bytes]
+    name: NDArray[np.int64]
     numbers: NDArray[np.float64]
     score: NDArray[np.float64]
     malformed: NDArray[np.bool_]
     ambiguous: NDArray[np.bool_]
+
+
+def rows_of_grid(grid: Grid, columns: str) -> Rows | None:
+    """The rows of a table that can be read in one way only; None for any other.
+
+    Args:
+        columns: as for `rows_of`.
+    """
+    count, width = grid.numbers.shape
+    numbers, score = grid.numbers, np.full(count, np.nan)
+    if width == _NUMBERS + 1 and columns != "15":
+        numbers, score = grid.numbers[:, :-1], grid.numbers[:, -1]
+        only_scored = _sensible(numbers) & ~_sensible(grid.numbers[:, 1:])
+        if columns == "auto" and not only_scored.all():
+            return None
+    elif width != _NUMBERS:
+        return None
+    return Rows(
+        file=grid.file,
+        line=grid.line,
+        names=grid.names,
+        name=grid.name,
+        numbers=numbers,
+        score=score,
+        malformed=np.zeros(count, np.bool_),
+        ambiguous=np.zeros(count, np.bool_),
+    )
 
 
 def rows_of(tokens: Tokens, columns: str, known: frozenset[bytes], where: list[str]) -> Rows:
@@ -79,9 +111,13 @@ def rows_of(tokens: Tokens, columns: str, known: frozenset[bytes], where: list[s
     good = enough & np.where(has_score, scored_reads, plain_reads)
     row = np.flatnonzero(good)
     with_score = has_score[row]
+    each = _names(tokens, row, counts[row] - _NUMBERS - with_score)
+    at = {name: at for at, name in enumerate(dict.fromkeys(each))}
     return Rows(
-        row=row,
-        names=_names(tokens, row, counts[row] - _NUMBERS - with_score),
+        file=tokens.file[row],
+        line=tokens.line[row],
+        names=list(at),
+        name=np.fromiter(map(at.__getitem__, each), np.int64, len(each)),
         numbers=np.where(with_score[:, None], scored[row], plain[row]),
         score=np.where(with_score, values[row, -1], np.nan),
         malformed=~good,
@@ -138,7 +174,7 @@ def _names(tokens: Tokens, lines: NDArray[np.int64], words: NDArray[np.int64]) -
     return names
 
 
-def attributes_of(numbers: NDArray[np.float64]) -> list[bytes | None]:
+def attributes_of(numbers: NDArray[np.float64]) -> RaggedBytes:
     """What the numbers say beyond the box, as JSON; numbers that fill their column say nothing.
 
     The devkit fills with -1, -1, -10, -1, -1000 and -10; others with zeros. So a 0 says something
@@ -150,10 +186,13 @@ def attributes_of(numbers: NDArray[np.float64]) -> list[bytes | None]:
     alpha, rotation = _said(numbers[:, 2], -10, has_size), _said(numbers[:, 13], -10, has_size)
     location = ~_is_filling(numbers[:, 10:13], has_size)
     said = np.stack([truncated, occluded, alpha, has_size, location, rotation], axis=1)
+    rows = np.flatnonzero(said.any(axis=1)).tolist()
+    if not rows:
+        return RaggedBytes.empty(len(numbers))
     texts: list[bytes | None] = [None] * len(numbers)
-    for row in np.flatnonzero(said.any(axis=1)).tolist():
+    for row in rows:
         texts[row] = _json(numbers[row].tolist(), said[row].tolist())
-    return texts
+    return RaggedBytes.of(texts)
 
 
 def _said(

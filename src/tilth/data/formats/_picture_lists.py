@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from tilth.data.formats._media_names import media_uri
+from tilth.data.formats._media_names import media_uris
 from tilth.data.formats._text_files import files_below
 from tilth.data.problems import LabelReport
 from tilth.errors import LabelError
@@ -64,7 +64,7 @@ def picture_uris(
     if skip:
         front = "/".join(names[0].split("/")[:skip])
         report.notes.append(f"pictures of {where}: '{front}/' is taken as {root}")
-    return [media_uri(_skipped(name, skip), root, where) for name in names]
+    return media_uris([_skipped(name, skip) for name in names], root, where)
 
 
 def _is_inside(name: str, prefix: str) -> bool:
@@ -117,14 +117,18 @@ def find_labels(
     report.add("picture without a label file", "kept, without labels", missing)
     report.notes.append(f"label files: {named}; {len(lines) - len(missing)} of {len(lines)} found")
     found = [name if name in known else "" for name in names]
-    folders = {os.path.dirname(name) for name in found if name}
-    orphans = {name for name in known.difference(found) if os.path.dirname(name) in folders - {""}}
+    folders = {name.rpartition("/")[0] for name in found} - {""}
+    orphans = {name for name in known.difference(found) if name.rpartition("/")[0] in folders}
     report.add("label file of no picture in the lists", "not read", sorted(orphans))
     return LabelFiles(root, found)
 
 
 def _label(rule: Rule, line: str) -> str:
-    path = PurePosixPath(rule(line))
+    name = rule(line)
+    dot = name.rfind(".")
+    if name.rfind("/") + 1 < dot < len(name) - 1 and "//" not in name and "./" not in name:
+        return f"{name[:dot]}.txt"
+    path = PurePosixPath(name)
     return path.with_suffix(".txt").as_posix() if path.name else ""
 
 
@@ -143,5 +147,7 @@ def _best_skip(names: Sequence[str], exists: Callable[[str], bool]) -> tuple[int
 
 def _skipped(name: str, skip: int) -> str:
     """A path without its first folders; at least its last part stays."""
+    if not skip:
+        return name
     parts = name.split("/")
     return "/".join(parts[min(skip, len(parts) - 1) :])

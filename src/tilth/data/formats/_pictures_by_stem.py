@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,14 +22,14 @@ def pictures_by_stem(root: Path, report: LabelReport) -> dict[str, str]:
     Args:
         report: takes the further pictures of a stem.
     """
-    found: dict[str, str] = {}
+    names = files_below(root, PICTURE_SUFFIXES, report, links=True)
+    stems = [name[: name.rindex(".")] for name in names]
+    found = dict(zip(stems, names, strict=True))
     twice = []
-    for name in files_below(root, PICTURE_SUFFIXES, report, links=True):
-        stem = os.path.splitext(name)[0]
-        if stem in found:
-            twice.append(f"{name} beside {found[stem]}")
-        else:
-            found[stem] = name
+    if len(found) < len(names):
+        found |= dict(zip(reversed(stems), reversed(names), strict=True))
+        pairs = zip(names, stems, strict=True)
+        twice = [f"{name} beside {found[stem]}" for name, stem in pairs if found[stem] != name]
     report.add("picture that shares its name without suffix", "the first is taken", twice)
     return found
 
@@ -50,4 +49,6 @@ def pictures_of(
     elif stems:
         report.notes.append(f"no pictures below {root}: named after the label files, {suffix}")
     prefix = root.resolve().as_posix().rstrip("/") + "/"
+    if not missing:
+        return [prefix + known[stem] for stem in stems]
     return [prefix + known.get(stem, stem + suffix) for stem in stems]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tilth.data.formats._text_files import column
+from tilth.data.formats._text_columns import column
 from tilth.data.ragged import RaggedBytes
 from tilth.errors import DataError
 

@@ -1,79 +1,67 @@
-"""Many small text files: found, read and written by a few threads, and taken apart as one buffer.
+"""Many small text files: found, read and written by a few threads, some megabytes at a time.
 
 A hundred thousand label files of a few lines each cost their opening; so nothing is done per line
-or per number in Python: the files of a block are joined, and tokens, lines and numbers are arrays
-over the joined bytes. Which file and line a token stands in stays known, for errors and reports.
+or per number in Python: the files of a block are taken apart, and put together, as one buffer.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from tilth.data.dataset import Dataset
+from tilth.data.formats._file_threads import FILES_A_TASK, FileThreads
+from tilth.data.formats._number_grid import Grid, grid_of
+from tilth.data.formats._text_tokens import Tokens, tokens_of
 from tilth.data.problems import LabelReport
 from tilth.errors import PathEscapeError
 
 __all__ = [
-    "Tokens",
-    "column",
+    "TextBlock",
     "files_below",
-    "finite_numbers",
-    "lines_of",
+    "read_blocks",
     "read_tokens",
     "write_label_files",
 ]
 
-_THREADS = 4  # opening and making files waits for the system; more of them gain nothing
-_FILES_A_TASK = 256
-_TASKS_AHEAD = 2 * _THREADS
 _BLOCK_BYTES = 8 * 2**20  # of text at a time; arrays over it take some twenty times that
 _MOST_BYTES = 64 * 2**20  # of one file: no picture has a million labels
 _READ_BYTES = 65_536
 _LABELS_A_BLOCK = 50_000
 _DEEPEST = 40  # folders
-_NEWLINE = 10
 _BOM = b"\xef\xbb\xbf"
-
-_IS_SPACE = np.zeros(256, dtype=np.bool_)
-_IS_SPACE[[9, 10, 11, 12, 13, 32]] = True
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """The words of the lines of some files; lines without any are left out.
+class TextBlock:
+    """Some megabytes of files, each ended by a newline, and how to take them apart.
 
     Attributes:
-        words: n strings, as their bytes (not known to be UTF-8).
-        first: int64 [m + 1]; line i has the words ``first[i]:first[i + 1]``.
-        file: int64 [m], row of the file among all that are read.
-        line: int64 [m], counted from 1.
+        texts: one a file.
+        first_file: row of the first among all that are read.
     """
 
-    words: pa.StringArray
-    first: NDArray[np.int64]
-    file: NDArray[np.int64]
-    line: NDArray[np.int64]
+    texts: list[bytes]
+    first_file: int
 
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """int64 [m]: words in each line."""
-        return np.diff(self.first)
+    def grid(self, *, named: bool) -> Grid | None:
+        """All lines as one table of numbers; None where they are none, and `tokens` has to do.
 
-    def text(self, line: int) -> str:
-        """One line, for an error."""
-        words = self.words[int(self.first[line]) : int(self.first[line + 1])]
-        return b" ".join(words.cast(pa.binary()).to_pylist()).decode(errors="replace")[:80]
+        Args:
+            named: the first word of a line is a name.
+        """
+        lines = (text.count(b"\n") for text in self.texts)
+        counts = np.fromiter(lines, np.int64, len(self.texts))
+        return grid_of(b"".join(self.texts), counts, self.first_file, named=named)
+
+    def tokens(self) -> Tokens:
+        """All words of all lines."""
+        return tokens_of(self.texts, self.first_file)
 
 
 def files_below(
@@ -87,6 +75,7 @@ def files_below(
         links: links may leave the folder (pictures that a set borrows from another).
     """
     inside = root.resolve()
+    endings = tuple(suffixes)
     names: list[str] = []
     leaving: list[str] = []
     seen = {str(inside)}
@@ -98,9 +87,12 @@ def files_below(
         except OSError:
             continue
         for entry in entries:
-            wanted = os.path.splitext(entry.name)[1].lower() in suffixes
+            name = entry.name
+            wanted = name.endswith(endings) or name.lower().endswith(endings)
+            if wanted and name.startswith("."):
+                wanted = os.path.splitext(name)[1] != ""  # .txt is a name, not a suffix
             if wanted and entry.is_file(follow_symlinks=False):
-                names.append(prefix + entry.name)
+                names.append(prefix + name)
             elif not wanted and not _is_folder(entry):
                 continue
             elif entry.is_symlink() and not links and not _stays(Path(entry.path), inside):
@@ -131,7 +123,13 @@ def _stays(path: Path, inside: Path) -> bool:
 
 
 def read_tokens(root: Path, names: Sequence[str], report: LabelReport) -> Iterator[Tokens]:
-    """The words of all files, some megabytes of them at a time.
+    """The words of all files, as `read_blocks` gives them."""
+    for block in read_blocks(root, names, report):
+        yield block.tokens()
+
+
+def read_blocks(root: Path, names: Sequence[str], report: LabelReport) -> Iterator[TextBlock]:
+    """The texts of all files, some megabytes of them at a time.
 
     Args:
         names: paths below ``root``; an empty one is a file that is not there.
@@ -145,9 +143,9 @@ def read_tokens(root: Path, names: Sequence[str], report: LabelReport) -> Iterat
         texts += [text or b"" for text in found]
         size += sum(map(len, texts[at - begin :]))
         if size >= _BLOCK_BYTES:
-            yield _tokens(texts, begin)
+            yield TextBlock(texts, begin)
             begin, size, texts = begin + len(texts), 0, []
-    yield _tokens(texts, begin)
+    yield TextBlock(texts, begin)
 
 
 def _read_ahead(prefix: str, names: Sequence[str]) -> Iterator[tuple[int, list[bytes | None]]]:
@@ -156,18 +154,12 @@ def _read_ahead(prefix: str, names: Sequence[str]) -> Iterator[tuple[int, list[b
     A few of them are read before they are asked for; not all, which is what `Executor.map` does.
     """
 
-    def read(start: int) -> list[bytes | None]:
-        return [_read(prefix, name) for name in names[start : start + _FILES_A_TASK]]
+    def read(start: int) -> tuple[int, list[bytes | None]]:
+        some = names[start : start + FILES_A_TASK]
+        return start, [_read(prefix, name) for name in some]
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        ahead: deque[tuple[int, Future[list[bytes | None]]]] = deque()
-        for start in range(0, len(names), _FILES_A_TASK):
-            ahead.append((start, pool.submit(read, start)))
-            if len(ahead) > _TASKS_AHEAD:
-                at, task = ahead.popleft()
-                yield at, task.result()
-        for at, task in ahead:
-            yield at, task.result()
+    with FileThreads[tuple[int, "list[bytes | None]"]]() as threads:
+        yield from threads.results(read, range(0, len(names), FILES_A_TASK))
 
 
 def _read(prefix: str, name: str) -> bytes | None:
@@ -201,72 +193,6 @@ def _rest(handle: int, text: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _tokens(texts: list[bytes], first_file: int) -> Tokens:
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    ends = np.cumsum(lengths)
-    buffer = np.frombuffer(b"".join(texts), dtype=np.uint8)
-    space = _IS_SPACE[buffer]
-    edges = np.flatnonzero(np.diff(space, prepend=True, append=True))
-    word_starts, word_ends = edges[0::2], edges[1::2]
-    newlines = np.flatnonzero(buffer == _NEWLINE)
-    offsets = np.zeros(len(word_starts) + 1, dtype=np.int32)
-    np.cumsum(word_ends - word_starts, out=offsets[1:])
-    words = pa.StringArray.from_buffers(
-        len(word_starts), pa.py_buffer(offsets), pa.py_buffer(buffer[~space])
-    )
-    # Every file ends with a newline, so that every line ends with one.
-    bounds = np.concatenate([[0], np.searchsorted(word_starts, newlines)])
-    lines = np.flatnonzero(np.diff(bounds))
-    file = np.searchsorted(ends, newlines[lines], side="right")
-    first_lines = np.searchsorted(newlines, ends - lengths)
-    return Tokens(
-        words=words,
-        first=np.concatenate([bounds[lines], [len(word_starts)]]).astype(np.int64),
-        file=file + first_file,
-        line=lines - first_lines[file] + 1,
-    )
-
-
-def finite_numbers(words: pa.StringArray) -> NDArray[np.float64]:
-    """The words as numbers; NaN where one is no number, or none that is finite."""
-    try:
-        values = pc.cast(words, pa.float64()).to_numpy(zero_copy_only=False).copy()
-    except pa.ArrowInvalid:
-        return _some_numbers(words)
-    values[~np.isfinite(values)] = np.nan
-    return values
-
-
-def _some_numbers(words: pa.StringArray) -> NDArray[np.float64]:
-    """Halved until the part that is no numbers is small."""
-    if len(words) > 64:
-        middle = len(words) // 2
-        return np.concatenate([finite_numbers(words[:middle]), finite_numbers(words[middle:])])
-    return np.array([_number(word) for word in words.cast(pa.binary()).to_pylist()], np.float64)
-
-
-def _number(word: bytes) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        return float("nan")
-    return value if np.isfinite(value) and b"_" not in word else float("nan")
-
-
-def column(values: NDArray[Any]) -> pa.Array:
-    """Numbers as the shortest texts that read back as the same numbers."""
-    if values.dtype.kind == "f":
-        values = values + values.dtype.type(0)  # a minus before 0 says nothing
-    return pc.cast(pa.array(values), pa.large_string())
-
-
-def lines_of(columns: Sequence[Any]) -> pa.LargeStringArray:
-    """Each row as a line, with its newline; a null leaves its column out of the row."""
-    space, newline, nothing = (pa.scalar(text, pa.large_string()) for text in (" ", "\n", ""))
-    joined = pc.binary_join_element_wise(*columns, space, null_handling="skip")
-    return pc.binary_join_element_wise(joined, nothing, newline)
-
-
 def write_label_files(
     folder: Path,
     names: Sequence[str],
@@ -277,45 +203,54 @@ def write_label_files(
 
     Args:
         names: paths below ``folder``, one a picture.
-        lines: rows of annotations -> their lines.
-    """
-    offsets, first = dataset.offsets, 0
-    while first < len(names):
-        end = int(np.searchsorted(offsets, offsets[first] + _LABELS_A_BLOCK, side="right")) - 1
-        end = min(max(end, first + 1), len(names))
-        text = lines(slice(int(offsets[first]), int(offsets[end])))
-        _, starts, data = text.buffers()
-        at = np.frombuffer(starts, np.int64)[text.offset : text.offset + len(text) + 1]
-        bounds = at[offsets[first : end + 1] - offsets[first]]
-        _write_texts(folder, names[first:end], data or b"", bounds.tolist())
-        first = end
-
-
-def _write_texts(
-    folder: Path, names: Sequence[str], data: pa.Buffer | bytes, bounds: Sequence[int]
-) -> None:
-    """Write one file a name; that of row i has ``data[bounds[i]:bounds[i + 1]]``.
+        lines: rows of annotations -> their lines; those of the next labels are made while files
+            are written.
 
     Raises:
         PathEscapeError: a name that leaves the folder.
         OSError: the write failed; for `atomic_folder` to report.
     """
+    _refuse_leaving(names)
+    for parent in sorted({name.rpartition("/")[0] for name in names}):
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    offsets, first = dataset.offsets, 0
+    with FileThreads[None]() as threads:
+        while first < len(names):
+            end = int(np.searchsorted(offsets, offsets[first] + _LABELS_A_BLOCK, side="right")) - 1
+            end = min(max(end, first + 1), len(names))
+            text = lines(slice(int(offsets[first]), int(offsets[end])))
+            _, starts, data = text.buffers()
+            at = np.frombuffer(starts, np.int64)[text.offset : text.offset + len(text) + 1]
+            bounds = at[offsets[first : end + 1] - offsets[first]].tolist()
+            for row in range(0, end - first, FILES_A_TASK):
+                stop = min(row + FILES_A_TASK, end - first)
+                some = names[first + row : first + stop], bounds[row : stop + 1]
+                threads.submit(_write_texts, f"{folder.as_posix()}/", *some, data or b"")
+            first = end
+        for _ in threads.rest():
+            pass
+
+
+def _refuse_leaving(names: Sequence[str]) -> None:
+    """Raise PathEscapeError for a name that leaves the folder."""
+    text = "\n".join(["", *names])
+    if "\n/" not in text and ".." not in text and "\0" not in text:
+        return
     for name in names:
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise PathEscapeError("a label file outside the folder to write", got=repr(name))
-    for parent in sorted({os.path.dirname(name) for name in names}):
-        (folder / parent).mkdir(parents=True, exist_ok=True)
-    prefix, view = f"{folder.as_posix()}/", memoryview(data)
 
-    def write(start: int) -> None:
-        for at in range(start, min(start + _FILES_A_TASK, len(names))):
-            handle = os.open(prefix + names[at], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                text = view[bounds[at] : bounds[at + 1]]
-                while len(text):
-                    text = text[os.write(handle, text) :]
-            finally:
-                os.close(handle)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(write, range(0, len(names), _FILES_A_TASK)))
+def _write_texts(
+    prefix: str, names: Sequence[str], bounds: Sequence[int], data: pa.Buffer | bytes
+) -> None:
+    """Write one file a name; that of row i has ``data[bounds[i]:bounds[i + 1]]``."""
+    view = memoryview(data)
+    for name, start, end in zip(names, bounds, bounds[1:], strict=False):
+        handle = os.open(prefix + name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            text = view[start:end]
+            while len(text):
+                text = text[os.write(handle, text) :]
+        finally:
+            os.close(handle)

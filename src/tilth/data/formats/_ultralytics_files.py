@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +36,12 @@ class Files:
         self, uris: list[str], labels: list[str], split: Split, report: LabelReport, where: str
     ) -> None:
         """Add the pictures of one folder or list; those that are there already count once."""
+        new = set(uris)
+        if len(new) == len(uris) and new.isdisjoint(self.uris):
+            self.uris += uris
+            self.labels += labels
+            self.splits += [split] * len(uris)
+            return
         known = set(self.uris)
         twice = []
         for uri, label in zip(uris, labels, strict=True):
@@ -99,7 +104,7 @@ def _add_folder(
     names: list[str] = []
     missing: list[str] = []
     bare: list[str] = []
-    for stem in sorted(here.keys() | labels.keys()):
+    for stem in sorted(here.keys() | labels.keys() if here else labels):
         found = known.get(stem) or known.get(home + stem)
         if found is not None:
             uris.append(borrowed + found)
@@ -129,11 +134,13 @@ def _labels(root: Path, name: str, pictures: dict[str, str], report: LabelReport
         home = (root / folder).resolve()
         if not home.is_dir() or not home.is_relative_to(root):
             continue
+        inside = "" if folder == "." else f"{folder}/"
         for file in files_below(root / folder, (".txt",), report):
-            path = file if folder == "." else f"{folder}/{file}"
-            stem = _stem_of(os.path.splitext(path)[0], name, folder)
+            stem: str | None = file[: file.rindex(".")]
+            if folder != folders[0] or "images" in file:  # otherwise it is in folder's own place
+                stem = _stem_of(f"{inside}{stem}", name, folder)
             if stem is not None:
-                found.setdefault(stem, path)
+                found.setdefault(stem, inside + file)
     return found
 
 

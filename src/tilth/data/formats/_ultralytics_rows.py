@@ -16,7 +16,7 @@ from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
 from tilth.data.formats._bridges import Ring, joined, taken_apart
 from tilth.data.formats._columns import report_rows
 from tilth.data.formats._polygon_columns import Polygons, polygons_of_json
-from tilth.data.formats._text_files import column, lines_of
+from tilth.data.formats._text_columns import column, lines_of
 from tilth.data.formats._yolo_rows import YoloRows, pixels, shares_of
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
@@ -172,6 +172,8 @@ def outlines(
     rows: YoloRows, kinds: Kinds, media: MediaColumns, report: LabelReport
 ) -> tuple[NDArray[np.float64], RaggedBytes, NDArray[np.float64]]:
     """Boxes float64 [k, 4] of the k outlines; of all rows their JSON and areas (NaN for boxes)."""
+    if not kinds.is_outline.any():
+        return np.zeros((0, 4)), RaggedBytes.empty(len(rows)), np.full(len(rows), np.nan)
     boxes, areas = np.zeros((len(rows), 4)), np.full(len(rows), np.nan)
     stream, lengths, split = io.BytesIO(), np.zeros(len(rows) + 1, np.int64), 0
     for start in range(0, len(rows), _BLOCK):
@@ -232,6 +234,8 @@ def with_one_outline(dataset: Dataset, report: LabelReport) -> AnnotationColumns
     """The labels as they will be read from rows of one outline each, in files of one kind."""
     labels = dataset.annotations
     packed = RaggedBytes.of(labels.segmentation)
+    if not (labels.geometry == Geometry.POLYGON).any():
+        return replace(labels, segmentation=packed)
     changed: dict[int, bytes | None] = {}
     boxes, areas = labels.boxes_xyxy.copy(), labels.area.copy()
     geometry = labels.geometry.copy()
@@ -366,6 +370,9 @@ def _shares_in_rows(dataset: Dataset, rows: slice) -> tuple[NDArray[np.int64], N
     media_rows = labels.media_index[rows]
     width, height = media.width[media_rows], media.height[media_rows]
     is_outline = labels.geometry[rows] == Geometry.POLYGON
+    if not is_outline.any():
+        shares = shares_of(labels.boxes_xyxy[rows], width, height)
+        return np.arange(len(shares) + 1) * _BOX, shares.ravel()
     at, plain = np.flatnonzero(is_outline), np.flatnonzero(~is_outline)
     polygons = _one_ring_each([labels.segmentation[rows.start + row] for row in at.tolist()])
     counts = np.full(len(is_outline), _BOX, np.int64)
@@ -395,9 +402,12 @@ def row_lines(dataset: Dataset, rows: slice, *, scores: bool) -> pa.LargeStringA
     """The rows as lines."""
     labels = dataset.annotations
     first, numbers = _shares_in_rows(dataset, rows)
-    lists = pa.LargeListArray.from_arrays(pa.array(first), column(numbers))
-    shapes = pc.binary_join(lists, pa.scalar(" ", pa.large_string()))
-    columns = [column(labels.category_index[rows]), shapes]
+    columns = [column(labels.category_index[rows])]
+    if len(numbers) == _BOX * (len(first) - 1) and (np.diff(first) == _BOX).all():
+        columns += [column(numbers[at::_BOX]) for at in range(_BOX)]
+    else:
+        lists = pa.LargeListArray.from_arrays(pa.array(first), column(numbers))
+        columns.append(pc.binary_join(lists, pa.scalar(" ", pa.large_string())))
     if scores:
         score = labels.score[rows]
         columns.append(pc.if_else(pa.array(~np.isnan(score)), column(score), None))

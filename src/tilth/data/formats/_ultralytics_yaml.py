@@ -166,6 +166,8 @@ def labels_of(path: str) -> str:
     >>> labels_of("images/train/a"), labels_of("train/images"), labels_of("data/a")
     ('labels/train/a', 'train/labels', 'data/a')
     """
+    if path.startswith("images/") and path.rfind("images") == 0:
+        return f"labels/{path[len('images/') :]}"
     parts = path.split("/")
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"

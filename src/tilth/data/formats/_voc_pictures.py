@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tilth.data.dataset import MediaColumns
 from tilth.data.formats._columns import media_columns
-from tilth.data.formats._media_names import media_uri
+from tilth.data.formats._media_names import media_uris
 from tilth.data.formats._voc_layout import VocFile
 from tilth.data.problems import LabelReport
 
@@ -31,17 +31,21 @@ def picture_uris(
     Raises:
         PathEscapeError: a name that leaves the folder of the pictures.
     """
-    uris = []
-    roots: dict[str, Path] = {}
+    names: list[str] = []
+    rows_in: dict[str, list[int]] = {}
     for file, filename in zip(files, filenames, strict=True):
         folder, _, stem = file.stem.rpartition("/")
         name = filename or ""
         if not (name.startswith(stem + ".") and name.count(".") == stem.count(".") + 1):
             name = _picture_name(file, folder, stem, name, report)
-        root = roots.get(file.pictures)
-        if root is None:
-            root = roots[file.pictures] = Path(file.pictures).resolve()
-        uris.append(media_uri(f"{folder}/{name}" if folder else name, root, file.name))
+        rows_in.setdefault(file.pictures, []).append(len(names))
+        names.append(f"{folder}/{name}" if folder else name)
+    uris = [""] * len(files)
+    for pictures, rows in rows_in.items():
+        places = [files[row].name for row in rows]
+        here = media_uris([names[row] for row in rows], Path(pictures).resolve(), places)
+        for row, uri in zip(rows, here, strict=True):
+            uris[row] = uri
     return uris
 
 

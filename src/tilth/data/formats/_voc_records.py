@@ -16,6 +16,7 @@ from functools import lru_cache
 from itertools import compress
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -138,10 +139,10 @@ def scan_files(files: Sequence[bytes]) -> VocRecords | None:
         label = list(map(_label, filter(None, columns[_LABEL]), after))
     except _NotCanonicalError:
         return None
-    numbers = [list(map(float, filter(None, columns[_XMIN + side]))) for side in range(4)]
+    numbers = [_floats(list(filter(None, columns[_XMIN + side]))) for side in range(4)]
     heads = [at for at, piece in enumerate(is_object) if piece is None]
     return VocRecords(
-        filename=list(map(_stripped, compress(columns[_FILENAME], columns[_WIDTH]))),
+        filename=_stripped(list(compress(columns[_FILENAME], columns[_WIDTH]))),
         width=list(map(int, widths)),
         height=list(map(int, filter(None, columns[_HEIGHT]))),
         count=(np.diff(heads) - 1).tolist(),
@@ -154,9 +155,16 @@ class _NotCanonicalError(Exception):
     """An element within an object that only lxml takes apart."""
 
 
-@lru_cache(maxsize=65_536)
-def _stripped(text: bytes) -> str:
-    return text.decode().strip()
+def _floats(texts: list[bytes]) -> list[float]:
+    try:
+        return msgspec.json.decode(b"[%b]" % b",".join(texts), type=list[float])
+    except msgspec.DecodeError:  # 007 is a number here, but none in JSON
+        return list(map(float, texts))
+
+
+def _stripped(texts: list[bytes]) -> list[str | None]:
+    together = b"\x00".join(texts).decode()
+    return [text.strip() for text in together.split("\x00")] if texts else []
 
 
 @lru_cache(maxsize=65_536)

@@ -16,7 +16,13 @@ import numpy as np
 
 from tilth.data.dataset import Dataset
 from tilth.data.formats._attribute_text import attribute_text
-from tilth.data.formats._xml_files import XML_ILLEGAL, escaped, plain_numbers
+from tilth.data.formats._xml_files import (
+    XML_ILLEGAL,
+    all_escaped,
+    escaped,
+    number_texts,
+    plain_numbers,
+)
 from tilth.data.records import Geometry
 
 __all__ = ["file_texts"]
@@ -28,8 +34,8 @@ _HEAD = (
 )
 # Filled in two steps: once for all objects of a class with the same attributes, then the corners.
 _OBJECT = (
-    "\t<object>\n\t\t<name>{name}</name>\n{before}\t\t<bndbox>\n\t\t\t<xmin>%r</xmin>\n"
-    "\t\t\t<ymin>%r</ymin>\n\t\t\t<xmax>%r</xmax>\n\t\t\t<ymax>%r</ymax>\n\t\t</bndbox>\n"
+    "\t<object>\n\t\t<name>{name}</name>\n{before}\t\t<bndbox>\n\t\t\t<xmin>%s</xmin>\n"
+    "\t\t\t<ymin>%s</ymin>\n\t\t\t<xmax>%s</xmax>\n\t\t\t<ymax>%s</ymax>\n\t\t</bndbox>\n"
     "{after}\t</object>\n"
 )
 _PART = (
@@ -60,7 +66,7 @@ def file_texts(
     for first in range(0, len(media), _PICTURES_A_BLOCK):
         block = range(first, min(first + _PICTURES_A_BLOCK, len(media)))
         start, end = int(dataset.offsets[block.start]), int(dataset.offsets[block.stop])
-        corners = plain_numbers(labels.boxes_xyxy[start:end] + moved)
+        corners = number_texts(labels.boxes_xyxy[start:end] + moved)
         objects = [
             _object_text(names[category], attributes, shift)
             for category, attributes in zip(
@@ -68,8 +74,13 @@ def file_texts(
             )
         ]
         bounds = (dataset.offsets[block.start : block.stop + 1] - start).tolist()
-        for row, begin, stop in zip(block, bounds[:-1], bounds[1:], strict=True):
-            said = (escaped(folders[row]), escaped(filenames[row]), *sizes[row].tolist())
+        heads = zip(
+            all_escaped(folders[block.start : block.stop]),
+            all_escaped(filenames[block.start : block.stop]),
+            *sizes[block.start : block.stop].T.tolist(),
+            strict=True,
+        )
+        for said, begin, stop in zip(heads, bounds[:-1], bounds[1:], strict=True):
             text = "".join(objects[begin:stop]) % tuple(corners[4 * begin : 4 * stop])
             yield f"{_HEAD % said}{text}</annotation>\n"
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from lxml import etree
 from numpy.typing import NDArray
@@ -19,13 +20,16 @@ from tilth.errors import DataError, LabelError
 
 __all__ = [
     "XML_ILLEGAL",
+    "all_escaped",
     "escaped",
     "is_plain_utf8",
+    "number_texts",
     "parse_xml",
     "plain_numbers",
     "read_whole",
 ]
 
+_PLAIN = (1e-4, 1e15)  # numbers that are written without an exponent
 _FIRST_READ = 16_384  # bytes: a larger buffer costs more to set up than a second read
 
 # What XML 1.0 has no place for, and the carriage return, which its readers turn into a line end.
@@ -115,6 +119,27 @@ def escaped(text: str) -> str:
             "a name with a character that XML has no place for", got=repr(text), fix="rename it"
         )
     return text.translate(_ESCAPES) if _ESCAPED.search(text) else text
+
+
+def all_escaped(texts: Sequence[str]) -> Sequence[str]:
+    """`escaped` of each: where none has anything to escape, the texts themselves.
+
+    Raises:
+        DataError: a character that XML has no place for.
+    """
+    together = "".join(texts)
+    if not XML_ILLEGAL.search(together) and not _ESCAPED.search(together):
+        return texts
+    return [escaped(text) for text in texts]
+
+
+def number_texts(values: NDArray[np.float64]) -> list[str]:
+    """`plain_numbers` as they are written: the shortest texts that read back as the same."""
+    numbers, size = plain_numbers(values), np.abs(values)
+    # Elsewhere JSON's exponents are not those that Python writes.
+    if ((size == 0) | (size >= _PLAIN[0]) & (size < _PLAIN[1])).all():
+        return msgspec.json.encode(numbers).decode()[1:-1].split(",")
+    return [repr(number) for number in numbers]
 
 
 def plain_numbers(values: NDArray[np.float64]) -> Sequence[float]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tilth.data.dataset import Dataset, MediaColumns
 from tilth.data.formats._columns import report_rows
 from tilth.data.formats._header_sizes import picture_sizes
-from tilth.data.formats._text_files import Tokens, finite_numbers, read_tokens
+from tilth.data.formats._text_files import TextBlock, read_blocks
+from tilth.data.formats._text_tokens import Tokens, finite_numbers
 from tilth.data.problems import LabelReport
 from tilth.errors import LabelError
 
@@ -86,7 +87,10 @@ class YoloRows:
         )
 
     def block(self, rows: NDArray[np.int64], columns: slice) -> NDArray[np.float64]:
-        """float64 [k, c]: these numbers of the rows."""
+        """float64 [k, c]: these numbers of the rows, which rise."""
+        counts = self.counts
+        if len(rows) == len(self) > 0 and (counts == counts[0]).all():
+            return self.numbers.reshape(len(self), -1)[:, columns]
         at = self.first[rows, None] + np.arange(columns.start, columns.stop)
         return self.numbers[at]
 
@@ -100,8 +104,9 @@ def read_rows(root: Path, files: Sequence[str], report: LabelReport) -> YoloRows
     """
     numbers = io.BytesIO()  # grows in place, where joined arrays would be there twice
     blocks = []
-    for tokens in read_tokens(root, files, report):
-        block = _rows(tokens, files, report)
+    for texts in read_blocks(root, files, report):
+        block = _rows_of_grid(texts, files)
+        block = block if block is not None else _rows(texts.tokens(), files, report)
         numbers.write(block.numbers.data)
         blocks.append(replace(block, numbers=np.empty(0)))
     counts = np.concatenate([block.counts for block in blocks])
@@ -115,14 +120,32 @@ def read_rows(root: Path, files: Sequence[str], report: LabelReport) -> YoloRows
     )
 
 
+def _rows_of_grid(texts: TextBlock, files: Sequence[str]) -> YoloRows | None:
+    """The rows of files whose lines all have as many numbers; None for any others."""
+    grid = texts.grid(named=False)
+    if grid is None or grid.numbers.shape[1] < _LEAST:
+        return None
+    category, numbers = grid.numbers[:, 0], grid.numbers[:, 1:]
+    if not _are_classes(category).all():
+        return None
+    first = np.arange(len(numbers) + 1) * numbers.shape[1]
+    whole = category.astype(np.int64)
+    return YoloRows(grid.file, grid.line, whole, first, numbers.ravel(), files)
+
+
+def _are_classes(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        is_whole = numbers == np.floor(numbers)
+        return np.asarray((numbers >= 0) & (numbers < _MOST_CLASSES) & is_whole)
+
+
 def _rows(tokens: Tokens, files: Sequence[str], report: LabelReport) -> YoloRows:
     numbers, counts = finite_numbers(tokens.words), tokens.counts
     starts = tokens.first[:-1]
     category = numbers[starts]
     bad = counts < _LEAST
     bad[np.searchsorted(tokens.first, np.flatnonzero(np.isnan(numbers)), side="right") - 1] = True
-    with np.errstate(invalid="ignore"):
-        bad |= ~((category >= 0) & (category < _MOST_CLASSES) & (category == np.floor(category)))
+    bad |= ~_are_classes(category)
 
     def place(row: int) -> str:
         return f"{files[tokens.file[row]]}:{tokens.line[row]}"

@@ -11,7 +11,7 @@ hold of ours (splits, sources, review states) is noted when it is written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -27,7 +27,7 @@ from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
 from tilth.data.formats._coco_records import Image, label_columns, read_records
 from tilth.data.formats._columns import report_rows
 from tilth.data.formats._fit import fit
-from tilth.data.formats._media_names import media_uri
+from tilth.data.formats._media_names import media_uris
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
@@ -39,7 +39,9 @@ __all__ = ["HOLDS", "TARGET", "ReadOptions", "WriteOptions", "adapt", "read", "r
 # COCO rounds x, y, width and height to two decimals each: a box at the border may stick out a bit.
 _OUTSIDE_TOLERANCE_PX = 0.011
 _WIDTH_DECIMALS = 9
+_SHORTEST_POLYGON = 10  # bytes
 _HEAD_BYTES = 65_536
+_BLOCK = 10_000  # annotations
 _COCO_KEYS = rb'"(images|annotations|categories|licenses)"\s*:\s*\['
 
 TARGET = "file"
@@ -108,7 +110,7 @@ def read(
         raise EmptyDatasetError("no pictures in the label file", where=str(path))
     categories, category_ids = _categories(file.categories, report)
     media = _media(file.images, (path.parent if media_root is None else media_root), report)
-    file.images.clear()  # the last ones to hold on to the file's text
+    file.images.clear()
     annotations = _annotations(columns, media, category_ids, on_unknown, report)
     report.num_media, report.num_annotations = len(media), len(annotations)
     return Dataset(categories=categories, media=media, annotations=annotations), report
@@ -196,7 +198,7 @@ def _media(images: list[Image], media_root: Path, report: LabelReport) -> MediaC
     attributes = RaggedBytes.of([image.attributes() for image in kept])
     return MediaColumns(
         id=ids[rows],
-        uri=[media_uri(image.file_name, root, report.where) for image in kept],
+        uri=media_uris([image.file_name for image in kept], root, report.where),
         width=np.fromiter(map(attrgetter("width"), kept), np.int32, len(kept)),
         height=np.fromiter(map(attrgetter("height"), kept), np.int32, len(kept)),
         split=np.full(len(kept), Split.NONE, dtype=np.int8),
@@ -237,7 +239,7 @@ def _annotations(
     rows = rows[np.argsort(media_index[rows], kind="stable")]
     boxes_xyxy = boxes[rows]
     boxes_xyxy[:, 2:] += boxes_xyxy[:, :2]
-    geometry, segmentation = _geometry(_packed(columns["segmentation"], rows))
+    geometry, segmentation = _geometry(columns["segmentation"].take(rows))
     _report_outside(media, media_index[rows], boxes_xyxy, ids[rows], report)
     return AnnotationColumns(
         id=ids[rows],
@@ -251,13 +253,8 @@ def _annotations(
         review_state=np.full(len(rows), ReviewState.UNREVIEWED, dtype=np.uint8),
         geometry=geometry,
         segmentation=segmentation,
-        attributes=_packed(columns["attributes"], rows),
+        attributes=columns["attributes"].take(rows),
     )
-
-
-def _packed(texts: list[Any], rows: NDArray[np.int64]) -> RaggedBytes:
-    """Copied out of the label file, which can be let go then."""
-    return RaggedBytes.of([texts[row] for row in rows.tolist()])
 
 
 def _rows_of(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -329,16 +326,31 @@ def _geometry(segmentation: RaggedBytes) -> tuple[NDArray[np.uint8], RaggedBytes
     geometry = np.full(len(lengths), Geometry.BOX, dtype=np.uint8)
     geometry[first == ord("[")] = Geometry.POLYGON
     geometry[first == ord("{")] = Geometry.RLE
-    # `[]`, `[[]]` and null say that there is no mask; no real polygon is that short.
-    short = np.flatnonzero(some & ((lengths < 10) | (first == ord("n"))))
-    hollow = [row for row in short.tolist() if not _has_points(segmentation[row])]
-    if not hollow:
+    hollow = _hollow(segmentation)
+    if not hollow.any():
         return geometry, segmentation
     geometry[hollow] = Geometry.BOX
-    items = list(segmentation)
-    for row in hollow:
-        items[row] = None
-    return geometry, RaggedBytes.of(items)
+    ends = np.cumsum(np.where(hollow, 0, lengths))
+    rest = segmentation.take(np.flatnonzero(~hollow))
+    return geometry, RaggedBytes(rest.data, np.concatenate([[0], ends]))
+
+
+def _hollow(segmentation: RaggedBytes) -> NDArray[np.bool_]:
+    """bool [m]: `[]`, `[[]]` and null say that there is no mask; no real polygon is that short."""
+    lengths = segmentation.lengths
+    hollow = np.asarray((lengths > 0) & (lengths <= 2))  # no JSON of two bytes holds a point
+    short = np.flatnonzero((lengths > 2) & (lengths < _SHORTEST_POLYGON))
+    if not len(short):
+        return hollow
+    buffer = np.frombuffer(segmentation.data, dtype=np.uint8)
+    at = segmentation.offsets[short, None] + np.arange(_SHORTEST_POLYGON)
+    inside = np.arange(_SHORTEST_POLYGON) < lengths[short, None]
+    padded = np.where(inside, buffer[np.minimum(at, len(buffer) - 1)], ord(" "))
+    keys = np.ascontiguousarray(padded.astype(np.uint8)).view(f"S{_SHORTEST_POLYGON}")[:, 0]
+    texts, kind = np.unique(keys, return_inverse=True)
+    is_hollow = np.array([not _has_points(text) for text in texts.tolist()], np.bool_)
+    hollow[short] = is_hollow[kind]
+    return hollow
 
 
 def _has_points(segmentation: bytes | None) -> bool:
@@ -396,34 +408,53 @@ def _image_texts(dataset: Dataset, media_root: Path | None) -> Iterator[bytes]:
 
 
 def _annotation_texts(dataset: Dataset) -> Iterator[bytes]:
+    """Some thousand records at a time, with commas between them."""
     labels = dataset.annotations
     category_ids = np.array([c.origin_id for c in dataset.categories], dtype=np.int64)
-    corners = labels.boxes_xyxy
-    # Nine decimals: x + width was rounded once; this gives back the width that the file had.
-    sizes = np.round(corners[:, 2:] - corners[:, :2], _WIDTH_DECIMALS)
-    boxes = np.concatenate([corners[:, :2], sizes], axis=1)
-    for key, media_row, category, box, area, crowd, score, shape, extra in zip(
-        labels.id.tolist(),
-        labels.media_index.tolist(),
-        labels.category_index.tolist(),
-        boxes.tolist(),
-        labels.area.tolist(),
-        labels.is_crowd.tolist(),
-        labels.score.tolist(),
-        labels.segmentation,
-        labels.attributes,
-        strict=True,
-    ):
-        yield b'{"id":%d,"image_id":%d,"category_id":%d,"bbox":%b,"area":%b,"iscrowd":%d%b%b' % (
-            key,
-            dataset.media.id[media_row],
-            category_ids[category],
-            msgspec.json.encode(box),
-            msgspec.json.encode(area),
-            crowd,
-            b',"segmentation":' + (shape or b"[]"),
-            (b"" if score != score else b',"score":%b' % msgspec.json.encode(score)) + _rest(extra),
-        )
+    packed = RaggedBytes.of(labels.segmentation), RaggedBytes.of(labels.attributes)
+    for start in range(0, len(labels), _BLOCK):
+        rows = slice(start, min(start + _BLOCK, len(labels)))
+        corners = labels.boxes_xyxy[rows]
+        # Nine decimals: x + width was rounded once; this gives back the width that the file had.
+        sizes = np.round(corners[:, 2:] - corners[:, :2], _WIDTH_DECIMALS)
+        shapes, extras = (texts[rows] for texts in packed)
+        parts: list[bytes | Sequence[bytes]] = [
+            *(b'{"id":', _numbers(labels.id[rows])),
+            *(b',"image_id":', _numbers(dataset.media.id[labels.media_index[rows]])),
+            *(b',"category_id":', _numbers(category_ids[labels.category_index[rows]])),
+            *(b',"bbox":[', _lists(np.concatenate([corners[:, :2], sizes], axis=1))),
+            *(b'],"area":', _numbers(labels.area[rows])),
+            *(b',"iscrowd":', _numbers(labels.is_crowd[rows].astype(np.int64))),
+            *(b',"segmentation":', [shape or b"[]" for shape in shapes]),
+        ]
+        scores = labels.score[rows]
+        if not np.isnan(scores).all():
+            parts.append([_score(score) for score in scores.tolist()])
+        parts.append([_rest(extra) for extra in extras] if extras.lengths.any() else b"}")
+        yield _side_by_side(parts, len(corners), b",\n")
+
+
+def _numbers(values: NDArray[Any]) -> list[bytes]:
+    """Each number as it stands in JSON."""
+    return msgspec.json.encode(values.tolist())[1:-1].split(b",")
+
+
+def _lists(values: NDArray[np.float64]) -> list[bytes]:
+    """The numbers of each row as they stand in JSON, without its brackets."""
+    return msgspec.json.encode(values.tolist())[2:-2].split(b"],[")
+
+
+def _score(score: float) -> bytes:
+    return b"" if score != score else b',"score":%b' % msgspec.json.encode(score)
+
+
+def _side_by_side(parts: Sequence[bytes | Sequence[bytes]], rows: int, between: bytes) -> bytes:
+    """Each row's texts, one after the other; a part that is one text stands in every row."""
+    width = len(parts) + 1
+    texts = [between] * (width * rows)
+    for at, part in enumerate(parts):
+        texts[at::width] = [part] * rows if isinstance(part, bytes) else part
+    return b"".join(texts[:-1])
 
 
 def _rest(attributes: bytes | None) -> bytes:

@@ -40,17 +40,12 @@ from tilth.data.formats._kitti_classes import (
     sidecar,
     type_of,
 )
-from tilth.data.formats._kitti_rows import NUM_COLUMNS, attributes_of, rows_of
+from tilth.data.formats._kitti_rows import NUM_COLUMNS, Rows, attributes_of, rows_of, rows_of_grid
 from tilth.data.formats._media_names import label_stems, relative_names
 from tilth.data.formats._pictures_by_stem import pictures_by_stem, pictures_of
-from tilth.data.formats._text_files import (
-    column,
-    files_below,
-    finite_numbers,
-    lines_of,
-    read_tokens,
-    write_label_files,
-)
+from tilth.data.formats._text_columns import column, column_or_word, lines_of
+from tilth.data.formats._text_files import TextBlock, files_below, read_blocks, write_label_files
+from tilth.data.formats._text_tokens import finite_numbers
 from tilth.data.holds import Holds
 from tilth.data.problems import LabelReport
 from tilth.data.ragged import RaggedBytes
@@ -62,6 +57,7 @@ _LABEL_FOLDERS = ("label_2", "training/label_2", "labels")
 _PICTURE_FOLDERS = ("image_2", "images")
 _LISTS = ("classes.txt", "readme.txt")  # text files that are no labels
 _NUMBERS = 14
+_BOX = slice(3, 7)
 _BESIDE_BOX = [0, 1, 2, 7, 8, 9, 10, 11, 12, 13]
 _FILLING = {
     "panlabel": (0, 0, -10, 0, 0, 0, 0, -1, -1, -1, -1000, -1000, -1000, -10),
@@ -156,22 +152,20 @@ def read(
     classes = read_classes(folder, path, options.classes, report)
     rows = _read_rows(folder, files, classes, options, on_unknown, report)
     pictures = pictures_by_stem(root, report)
-    stems = [name.removesuffix(name[-4:]) for name in files]
+    stems = [name[: -len(".txt")] for name in files]
     uris = pictures_of(stems, root, pictures, report, suffix=".png")
     sizes = picture_sizes(uris, report) if options.sizes and pictures else (None, None)
     media = media_columns(uris, width=sizes[0], height=sizes[1])
     categories, ranks = classes.ordered(report)
     category = ranks[rows.code]
     dont_care = np.array([c.name == DONT_CARE for c in categories], np.bool_)
-    place = _places_of(files, rows.file, rows.line)
-    _report_odd(rows.numbers, report, place)
     annotations = annotation_columns(
         media,
         media_index=rows.file,
         category_index=category,
-        boxes_xyxy=rows.numbers[:, 3:7],
+        boxes_xyxy=rows.boxes_xyxy,
         report=report,
-        place=place,
+        place=_places_of(files, rows.file, rows.line),
         is_crowd=dont_care[category] if len(dont_care) else None,
         score=rows.score,
         attributes=rows.attributes,
@@ -185,7 +179,7 @@ class _Rows:
     file: NDArray[np.int64]
     line: NDArray[np.int64]
     code: NDArray[np.int64]
-    numbers: NDArray[np.float64]
+    boxes_xyxy: NDArray[np.float64]
     score: NDArray[np.float64]
     attributes: RaggedBytes
 
@@ -200,29 +194,25 @@ def _read_rows(
 ) -> _Rows:
     blocks: list[_Rows] = []
     ambiguous = scored = 0
-    for tokens in read_tokens(folder, files, report):
-        place = _places_of(files, tokens.file, tokens.line)
-        found = rows_of(tokens, options.columns, classes.known(), files)
-        kind = f"row that is not {NUM_COLUMNS} KITTI columns, or 16 with a score"
-        report_rows(report, kind, "left out", found.malformed, place)
+    for block in read_blocks(folder, files, report):
+        found = _found_rows(block, classes, options, files, report)
+        place = _places_of(files, found.file, found.line)
+        code = classes.codes(found.names, _first_places(found.name, place), on_unknown)[found.name]
+        unknown = code < 0
+        report_rows(report, "label of an unknown class", "left out", unknown, place)
+        keep = slice(None) if not unknown.any() else ~unknown
+        kept = _Rows(
+            file=found.file[keep],
+            line=found.line[keep],
+            code=code[keep],
+            boxes_xyxy=found.numbers[keep, _BOX].copy(),
+            score=found.score[keep],
+            attributes=attributes_of(found.numbers[keep]),
+        )
+        blocks.append(kept)
+        _report_odd(found.numbers[keep], report, _places_of(files, kept.file, kept.line))
         ambiguous += int(found.ambiguous.sum())
         scored += int(np.isfinite(found.score).sum())
-        places = _places_of(files, tokens.file[found.row], tokens.line[found.row])
-        code = classes.codes(found.names, places, on_unknown)
-        unknown = np.zeros(len(found.malformed), np.bool_)
-        unknown[found.row[code < 0]] = True
-        report_rows(report, "label of an unknown class", "left out", unknown, place)
-        keep = code >= 0
-        blocks.append(
-            _Rows(
-                file=tokens.file[found.row[keep]],
-                line=tokens.line[found.row[keep]],
-                code=code[keep],
-                numbers=found.numbers[keep],
-                score=found.score[keep],
-                attributes=RaggedBytes.of(attributes_of(found.numbers[keep])),
-            )
-        )
     if scored:
         report.notes.append(f"16 columns in {scored} rows: the last is a score")
     if ambiguous:
@@ -233,10 +223,31 @@ def _read_rows(
     return _Rows(
         **{
             name: np.concatenate([getattr(block, name) for block in blocks])
-            for name in ("file", "line", "code", "numbers", "score")
+            for name in ("file", "line", "code", "boxes_xyxy", "score")
         },
         attributes=RaggedBytes.concatenate([block.attributes for block in blocks]),
     )
+
+
+def _found_rows(
+    block: TextBlock, classes: Classes, options: ReadOptions, files: list[str], report: LabelReport
+) -> Rows:
+    """The rows of some files; lines that are none are reported."""
+    grid = block.grid(named=True)
+    rows = rows_of_grid(grid, options.columns) if grid is not None else None
+    if rows is not None:
+        return rows
+    tokens = block.tokens()
+    rows = rows_of(tokens, options.columns, classes.known(), files)
+    kind = f"row that is not {NUM_COLUMNS} KITTI columns, or 16 with a score"
+    place = _places_of(files, tokens.file, tokens.line)
+    report_rows(report, kind, "left out", rows.malformed, place)
+    return rows
+
+
+def _first_places(name: NDArray[np.int64], place: Callable[[int], str]) -> Callable[[int], str]:
+    """Where each name occurs first."""
+    return lambda at: place(int(np.argmax(name == at)))
 
 
 def _places_of(
@@ -310,12 +321,12 @@ def _readable(
         report.add(f"attribute '{name}' that KITTI has no number for", "lost", places)
     texts = attributes_of(numbers)
     _report_unsaid(labels, texts, strange, report)
-    return RaggedBytes.of(texts)
+    return texts
 
 
 def _report_unsaid(
     labels: AnnotationColumns,
-    texts: list[bytes | None],
+    texts: Sequence[bytes | None],
     strange: dict[str, list[int]],
     report: LabelReport,
 ) -> None:
@@ -403,14 +414,14 @@ def write(
     def lines(rows: slice) -> pa.LargeStringArray:
         numbers, _ = _numbers(labels, rows, options)
         scores = labels.score[rows]
-        score = column(scores)
-        return lines_of(
-            [
-                types.take(pa.array(labels.category_index[rows])),
-                *(column(numbers[:, at]) for at in range(_NUMBERS)),
-                pa.compute.if_else(pa.array(~np.isnan(scores)), score, None),
-            ]
-        )
+        has_score = ~np.isnan(scores)
+        columns = [
+            types.take(pa.array(labels.category_index[rows])),
+            *(column_or_word(numbers[:, at]) for at in range(_NUMBERS)),
+        ]
+        if has_score.any():
+            columns.append(pa.compute.if_else(pa.array(has_score), column(scores), None))
+        return lines_of(columns)
 
     with atomic_folder(path, replace=replace) as folder:
         (folder / "classes.json").write_bytes(sidecar(dataset.categories))

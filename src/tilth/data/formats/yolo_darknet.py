@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +36,8 @@ from tilth.data.formats._fit import fit
 from tilth.data.formats._media_names import label_stems, relative_names
 from tilth.data.formats._picture_lists import find_labels, picture_uris, read_lines
 from tilth.data.formats._placed_pictures import place_pictures
-from tilth.data.formats._text_files import column, lines_of, write_label_files
+from tilth.data.formats._text_columns import column, lines_of
+from tilth.data.formats._text_files import write_label_files
 from tilth.data.formats._yolo_rows import (
     YoloRows,
     boxes_of,
@@ -273,6 +275,9 @@ def _listed(
         read_already.add(path)
         lines = read_lines(path)
         uris = picture_uris(lines, roots, path.name, report) if lines else []
+        if not found and len(set(uris)) == len(uris):
+            found = dict(zip(uris, zip(lines, repeat(split)), strict=True))
+            continue
         for line, uri in zip(lines, uris, strict=True):
             if uri in found:
                 twice.append(f"{path.name}: {line}")
@@ -285,7 +290,7 @@ def _listed(
 
 def _darknet_rule(path: str) -> str:
     """Where AlexeyAB's darknet looks for labels: beside the picture but for some known folders."""
-    for before, after in _REPLACED:
+    for before, after in _REPLACED if "mages/" in path else ():
         path = path.replace(before, after, 1)
     return path
 
@@ -334,7 +339,8 @@ def _note_names(uris: Sequence[str], report: LabelReport) -> None:
             f"{len(unsafe)} names hold characters that a shell acts on (as {unsafe[0]!r}): Darknet "
             "hands the names of labels that it dislikes to a shell"
         )
-    others = [name for name in names if Path(name).suffix.lower() not in _SUFFIXES]
+    lower = ((name, name.lower()) for name in names)
+    others = [name for name, low in lower if not low.endswith(_SUFFIXES) or low in _SUFFIXES]
     if others:
         report.notes.append(
             f"{len(others)} pictures (as {others[0]!r}) have a suffix for which Darknet finds no "

@@ -263,7 +263,6 @@ def write(
 
 
 def _names(names: Sequence[str], split: NDArray[np.int8]) -> list[str]:
-    return [
-        f"images/{_FOLDERS[Split(code)]}/{name}"
-        for name, code in zip(names, split.tolist(), strict=True)
-    ]
+    codes = split.tolist()
+    home = {code: f"images/{_FOLDERS[Split(code)]}/" for code in set(codes)}
+    return [home[code] + name for name, code in zip(names, codes, strict=True)]
