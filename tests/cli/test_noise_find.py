@@ -6,9 +6,12 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from cli_runs import Tilth
 
+from tilth.recipes.robust_training import INSTANCE_WEIGHTS
 from tilth.recipes.table_files import read_table
 
 COLOURS = ("blue", "green", "red")
@@ -101,6 +104,28 @@ def test_what_cannot_be_searched_is_said(
 ):
     done = project("noise", "find", *arguments, "--quiet")
     assert (done.code, words in done.err) == (code, True), done.err
+
+
+def test_weights_of_a_run_rank_its_rows(project: Tilth):
+    run = Path("runs") / "robust"
+    run.mkdir(parents=True)
+    columns = {
+        "row": [0, 1, 2, 3],
+        "label": ["a", "a", "b", "b"],
+        "weight": [1.2, 0.1, None, 1.0],
+        "seen": [3, 3, 0, 3],
+    }
+    pyarrow.parquet.write_table(pa.table(columns), run / INSTANCE_WEIGHTS)
+    ended = project("noise", "find", "--weights", "robust", "--output", "list.csv", "--json")
+    assert ended.code == 0, ended.err
+    rows = [row["row"] for row in ended.document["errors"]]
+    assert rows == [1, 3, 0]  # a row that was never seen has no rank
+    with Path("list.csv").open(newline="") as stream:
+        assert [int(row["row"]) for row in csv.DictReader(stream)] == rows
+    none = project("noise", "find", "--weights", "nothing")
+    assert none.code != 0
+    beside = project("noise", "find", "rows.csv", "--weights", "robust")
+    assert "has its labels already" in beside.err
 
 
 def test_boxes_are_those_of_the_agreement(project: Tilth, monkeypatch: pytest.MonkeyPatch):

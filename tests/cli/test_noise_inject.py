@@ -15,6 +15,7 @@ from cli_runs import Ended, Tilth
 from coco_sets import write_coco_set
 from PIL import Image
 
+from tilth.data.directories import from_directory
 from tilth.data.noise_record import read_noise_record
 
 HEAD = "code,label,text\n"
@@ -173,6 +174,10 @@ def test_a_folder_of_pictures_can_become_folders_of_links(tilth: Tilth, pictures
         if link.resolve().parent.name != name
     ]
     assert len(moved) == 24
+    read = from_directory(
+        "noisy", shuffle=False
+    )  # as training reads it, beside its list of classes
+    assert [file.relative_to("noisy").parts[0] for file in read.files] == sorted(classes)
 
 
 def test_boxes_of_a_label_file(tilth: Tilth, boxes: Path) -> None:
@@ -320,3 +325,32 @@ def test_a_table_without_its_column_is_refused_with_the_option(tilth: Tilth, row
     ended = tilth(*INJECT, rows, *FLIP, "--output", "noisy.csv")
     assert ended.code == 2
     assert "--label COLUMN" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--label", "label", "--flip", "cat=dog"), "--flip is not read"),
+        (("--label", "label", "--shift", 0.9), "--shift and --scale are not read"),
+        (("--label", "label", "--feature", "code"), "--features is not read"),
+        (("--label", "label", "--to", "coco"), "a table does not read --to"),
+        (("--feature", "code"), "--feature names columns of a table"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    tilth: Tilth, rows: Path, options: tuple[Any, ...], said: str
+) -> None:
+    ended = tilth(*INJECT, rows, *FLIP, *options, "--output", "noisy.csv")
+    assert ended.code != 0
+    assert said in ended.err
+    assert not Path("noisy.csv").exists()
+
+
+def test_a_label_column_is_of_a_table(tilth: Tilth, pictures: Path) -> None:
+    ended = tilth(*INJECT, pictures, *FLIP, "--label", "label", "--output", "noisy.csv")
+    assert "--label names a column of a table" in ended.err
+
+
+def test_rows_without_a_label_are_counted(tilth: Tilth, rows: Path) -> None:
+    ended = tilth(*INJECT, rows, "--label", "label", *FLIP, "--output", "noisy.csv")
+    assert "rows that have no label, and keep none: 1" in ended.err

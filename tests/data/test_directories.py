@@ -136,6 +136,8 @@ def test_label_modes(mode: Any, wanted: Any, tmp_path: Path) -> None:
 def test_the_kind_is_found_out(tree: Path, pictures: Path, tmp_path: Path) -> None:
     data = tilth.data.from_directory(pictures, image_size=(2, 2))
     assert len(data.files) == 7  # type: ignore[union-attr]
+    (pictures / "classes.txt").write_text("beside the class folders")
+    assert len(tilth.data.from_directory(pictures)) == len(data)
     with pytest.raises(SettingsError, match="texts and pictures"):
         tilth.data.from_directory(tree)
     (tmp_path / "empty").mkdir()

@@ -114,3 +114,12 @@ def test_a_table_is_written_as_the_kind_it_was(tmp_path: Path) -> None:
         column.write(tmp_path / "rows.parquet", column.labels)
     with pytest.raises(DataError, match="not there"):
         read_label_column(tmp_path / "none.csv", "y")
+
+
+def test_measurements_are_no_classes(tmp_path: Path) -> None:
+    source = written(tmp_path / "rows.csv", "y,z\n1.0,0.5\n2.0,1.5\nnan,x\n")
+    assert read_label_column(source, "y").class_names == ("1.0", "2.0", "nan")
+    assert read_label_column(source, "z").class_names == ("0.5", "1.5", "x")
+    source = written(tmp_path / "rows.csv", "y\n1.5\n2.0\n")
+    with pytest.raises(DataError, match="numbers with a fraction"):
+        read_label_column(source, "y")

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tilth.losses import batched_root
 from tilth.losses.batched_root import falling_root
 
 
@@ -50,3 +51,18 @@ def test_rounding_below_zero_far_from_the_root_leads_nowhere():
         lambda x: torch.where(x < 1e3, 1 / x, -1e-17), 0.5, log_low=-50.0, log_high=50.0, like=like
     )
     torch.testing.assert_close(found, torch.full((2,), 2.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("rounds", range(6, 16))
+def test_a_found_root_stays_whatever_the_other_rows_need(rounds, monkeypatch):
+    """The last row jumps over its target: the rounds it needs are not to move the others."""
+    monkeypatch.setattr(batched_root, "ASKED_ROUNDS", rounds)
+    roots = torch.logspace(-3, 3, 500, dtype=torch.float64).unsqueeze(1)
+    falls = torch.logspace(-1, 1, 500, dtype=torch.float64).unsqueeze(1)
+
+    def function(points):
+        smooth = torch.log1p((roots / points) ** falls) / math.log(2)
+        return torch.cat([smooth[:-1], torch.where(points < 1.234, 2.0, 0.5)[-1:]])
+
+    found = falling_root(function, 1.0, log_low=-300.0, log_high=80.0, like=roots)
+    torch.testing.assert_close(found[:-1], roots[:-1, 0], rtol=1e-8, atol=0)

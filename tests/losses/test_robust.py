@@ -10,15 +10,17 @@ from torch.nn.functional import cross_entropy
 
 from tilth.errors import DataError, TrainingError
 from tilth.losses.classification import weighted_mean
-from tilth.losses.mixup import MixupPlan, mixed_targets
+from tilth.losses.mixup import MixupPlan, mix, mixed_targets, mixup_plan, weighted_mixup_plan
 from tilth.losses.reweighting import Reweighting
 from tilth.losses.reweighting_settings import ReweightingSettings
 from tilth.losses.robust import RobustLoss
-from tilth.losses.robust_blends import blended_answers, blended_targets, looking
+from tilth.losses.robust_blends import blended_answers, blended_targets
 from tilth.losses.robust_losses import soft_cross_entropy
 from tilth.losses.robust_memory import WeightMemory
 from tilth.losses.robust_reweighted import importance_terms
 from tilth.losses.robust_settings import RobustSettings
+from tilth.ops.evaluation_mode import evaluating
+from tilth.seeding import generator
 
 KINDS = (
     *("none", "label_smoothing", "bootstrap_soft", "bootstrap_hard", "gce", "sce", "elr"),
@@ -180,6 +182,57 @@ def test_reweighted_kinds_are_reweighting(kind):
     torch.testing.assert_close(loss(model, given)["total"], expected)
 
 
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("mixup_kind", ["sample_weight", "sample", "weight"])
+def test_cicw_m_looks_blends_and_weighs(mixup_kind, again):
+    """The five steps of the released program, one after the other."""
+    values = {"mixup_kind": mixup_kind, "mixup_power": 2.0, "reweight_mixed": again}
+    loss, model = made("cicw_m", **values)
+    given, step = batch(60), 60
+    model.eval()
+    reweighting = Reweighting(loss.settings.applied_reweighting, steps=100)
+    with torch.no_grad():
+        _, trust = reweighting.loss(model(given["images"]), given["label"], step)
+    plan = weighted_mixup_plan(trust, mixup_kind, 2.0, generator(4, "blends", step), alpha=2.0)
+    logits = model(mix(given["images"], plan))
+    targets = mixed_targets(given["label"], plan, NUM_CLASSES)
+    expected, _ = reweighting.loss(logits, targets, step)
+    if not again:
+        expected = cross_entropy(logits, targets)
+    torch.testing.assert_close(loss(model, given)["total"], expected)
+
+
+def test_mixup_is_cross_entropy_of_blends():
+    loss, model = made("mixup", mixup_alpha=0.4)
+    given = batch(7)
+    plan = mixup_plan(8, 0.4, generator(4, "blends", 7))
+    logits = model.eval()(mix(given["images"], plan))
+    own = plan.shares * cross_entropy(logits, given["label"], reduction="none")
+    partners = cross_entropy(logits, given["label"][plan.partners], reduction="none")
+    expected = (own + (1 - plan.shares) * partners).mean()
+    torch.testing.assert_close(loss(model, given)["total"], expected)
+
+
+def test_early_learning_adds_its_term():
+    loss, model = made("elr", lam=2.0, beta=0.5)
+    given = batch(0)
+    chances = model.eval()(given["images"]).softmax(dim=1)
+    held = torch.log(1 - (chances.detach() * 0.5 * chances).sum(dim=1))  # from targets of 0
+    plain = cross_entropy(chances.log(), given["label"])
+    torch.testing.assert_close(loss(model, given)["total"], plain + 2 * held.mean())
+
+
+def test_co_teaching_is_the_mean_of_what_the_other_chose_twice():
+    loss, model = made("co_teaching", forget_rate=0.5, forget_ramp=0.0)
+    given = batch(60)
+    model.eval()
+    model.training = True  # both answer, and neither normalises by the batch
+    both = model(given["images"])
+    losses = [cross_entropy(each, given["label"], reduction="none") for each in both]
+    expected = sum(own[other.argsort()[:4]].mean() for own, other in (losses, losses[::-1]))
+    torch.testing.assert_close(loss(model, given)["total"], expected)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_examples_of_no_weight_teach_nothing(kind):
     """What they are changes no gradient: neither their label nor, but in blends, their picture."""
@@ -253,7 +306,7 @@ def test_first_look_leaves_no_trace():
     model.train()
     model[3].eval()
     kept = copy.deepcopy(model.state_dict())
-    with looking(model):
+    with evaluating(model), torch.no_grad():
         assert not model(batch(0)["images"]).requires_grad
     assert all(value.equal(kept[name]) for name, value in model.state_dict().items())
     assert [module.training for module in model] == [True, True, True, False, True]

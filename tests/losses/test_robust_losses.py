@@ -1,6 +1,7 @@
 """Losses that trust labels less are what their papers write, and cross-entropy in the limit."""
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from tilth.losses.robust_losses import (
     soft_bootstrapping,
     symmetric_cross_entropy,
 )
-from tilth.losses.robust_settings import RobustSettings
+from tilth.losses.robust_settings import READERS, RobustSettings
 
 
 def answers(num=6, num_classes=4, seed=0, dtype=torch.float32):
@@ -173,7 +174,12 @@ def test_each_network_learns_what_the_other_finds_easy():
         ({"mixup_alpha": -1.0}, "'robust.mixup_alpha'"),
         ({"lam": math.nan}, "'robust.lam'"),
         ({"kind": "gce", "keep_weights": True}, "'robust.keep_weights'"),
-        ({"kind": "cicw", "reweighting": ReweightingSettings()}, "is 'ciw'"),
+        ({"kind": "ciw", "lam": 0.5}, "'robust.lam' is not read"),
+        ({"kind": "ciw", "alpha": 1.0}, "'robust.alpha' is not read"),
+        ({"q": 0.5}, "'robust.q' is not read by kind 'none'"),
+        ({"kind": "gce", "reweighting": ReweightingSettings()}, "'robust.reweighting' is not read"),
+        ({"kind": "cicw", "reweighting": ReweightingSettings()}, "'cicw' needs"),
+        ({"kind": "cicw_m", "reweighting": ReweightingSettings(lam=5.0)}, "'cicw_m' needs"),
         (
             {"kind": "ciw", "reweighting": ReweightingSettings(class_divergence="tv")},
             "which 'ciw' cannot",
@@ -183,6 +189,12 @@ def test_each_network_learns_what_the_other_finds_easy():
 def test_settings_that_cannot_be_are_refused(values, words):
     with pytest.raises(SettingsError, match=words):
         RobustSettings(**values)
+
+
+def test_every_number_says_which_kinds_read_it():
+    """But the kind itself, and what is for boxes alone."""
+    names = {entry.name for entry in fields(RobustSettings)}
+    assert names - set(READERS) == {"kind", "weigh_boxes"}
 
 
 def test_numbers_of_a_kind_are_its_papers():

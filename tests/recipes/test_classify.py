@@ -267,6 +267,24 @@ def test_one_class_only_is_refused():
         labelled_rows(table, tiny(), progress=False)
 
 
+def test_empty_cells_of_a_label_column_are_no_class(tmp_path):
+    """As pandas and others write what is missing; a class called '' would be learnt from it."""
+    path = tmp_path / "rows.csv"
+    path.write_text("unstructured_text,label\nred,a\nblue,b\ngreen,\nrose,a\nsky,b\n")
+    with pytest.raises(DataError, match="'label' has 1 missing value"):
+        labelled_rows(read_table(path), tiny(), progress=False)
+    rows = labelled_rows(read_table(path), tiny("data.on_missing=drop"), progress=False)
+    assert rows.class_names == ("a", "b")
+    assert rows.rows.tolist() == [0, 1, 3, 4]
+
+
+def test_a_column_that_is_not_there_is_named_with_its_option():
+    table = pa.table({"body": ["a", "b"], "label": [0, 1]})
+    with pytest.raises(DataError, match="no column 'unstructured_text'") as caught:
+        labelled_rows(table, tiny(), progress=False)
+    assert "--text COLUMN" in str(caught.value)
+
+
 def test_empty_frame_is_refused():
     table = pa.table(
         {"unstructured_text": pa.array([], pa.string()), "label": pa.array([], "int64")}

@@ -140,7 +140,8 @@ def command(
     root = find_project(project)
     if weights is not None:
         _refuse_beside("--weights", data, probabilities)
-        ranked = lazy.attribute("tilth.recipes.weight_ranking:rank_by_weights")(root, weights)
+        rank = lazy.attribute("tilth.recipes.weight_ranking:rank_by_weights")
+        ranked = rank(root, weights, outputs=outputs)
         return Outcome(ranked, lambda: _show_ranking(ranked, top))
     from tilth.curate.label_errors import LabelErrorSettings
 
@@ -200,6 +201,8 @@ def _show_ranking(ranked: dict[str, Any], top: int) -> None:
     names = ("rank", "row", "label", "quality", "weight", "seen")
     typer.echo(f"{ranked['rows']} rows, the least believed of each class first")
     table(("", *names[1:]), [[row[name] for name in names] for row in ranked["errors"][:top]])
+    for path in ranked["written"]:
+        typer.echo(f"written: {path}")
 
 
 def _show(found: dict[str, Any], top: int) -> None:

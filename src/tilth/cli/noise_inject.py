@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -135,6 +135,9 @@ def command(
 
     beside = record or record_beside(output)
     refuse_other_records(beside)
+    of_labels = {"--from": from_, "--to": to, "--images": images}
+    options = {"--read-option": read_option, "--write-option": write_option}
+    _refuse_unread(source, label, feature, of_labels | options)
     _refuse_places(source, output, beside, overwrite=overwrite)
     wanted = WantedNoise(
         kinds=kind,
@@ -190,8 +193,8 @@ class _Target:
         writer = load_format(self.to or name)
         options = write_options(writer, self.options)
         fitted, cost = writer.adapt(dataset, options=options)
-        replace = {"replace": self.replace} if writer.TARGET == "folder" else {}
-        wrote = writer.write(fitted, self.output, media_root=media_root, options=options, **replace)
+        over = {"replace": self.replace} if writer.TARGET == "folder" else {}
+        wrote = writer.write(fitted, self.output, media_root=media_root, options=options, **over)
         return {
             "format": self.to or name,
             "problems": problem_documents((*cost.problems, *later(wrote, cost))),
@@ -208,14 +211,16 @@ def _into_table(
     if wanted.split is not None:
         raise SettingsError("a table has no parts", got=f"--split {wanted.split}")
     column = read_label_column(local_source(source), label)
-    noise = wanted.of_classes(column.class_names)
     if feature:
-        noise["features"] = column.numbers(feature)
+        wanted = replace(wanted, features=column.numbers(feature))
+    noise = wanted.of_classes(column.class_names)
     if noise["features"] is not None and len(noise["features"]) == len(column.labels):
         noise["features"] = noise["features"][column.labels >= 0]
     labels, injected = column_with_noise(column, **noise)
     column.write(output, labels)
-    return injected, {"format": "table", "problems": [], "notes": []}
+    without = int((labels < 0).sum())
+    notes = [f"rows that have no label, and keep none: {without:,}"] if without else []
+    return injected, {"format": "table", "problems": [], "notes": notes}
 
 
 def _into_labels(
@@ -243,7 +248,8 @@ def _into_labels(
 
         names = relative_names(noisy.media.uri, root)
         write_labels_table(labels_table(noisy, names), target.output)
-        written: dict[str, Any] = {"format": "table", "problems": [], "notes": []}
+        hint = "'tilth train classify' reads class folders: --to folders makes them, of links"
+        written: dict[str, Any] = {"format": "table", "problems": [], "notes": [hint]}
     else:
         written = target.write(noisy, name, root)
     written["problems"] = [*problem_documents(report.problems), *written["problems"]]
@@ -259,6 +265,36 @@ def _into_project(
 
     noisy, injected = wanted.into(trusted(catalogue.read(task)))
     return injected, target.write(noisy, "coco", images)
+
+
+def _refuse_unread(
+    source: str | None,
+    label: str | None,
+    feature: Sequence[str] | None,
+    of_labels: dict[str, Any],
+) -> None:
+    """Refuse options of another source than this one."""
+    if label is None:
+        if feature:
+            raise SettingsError(
+                "--feature names columns of a table",
+                expected="a table, and --label COLUMN",
+                fix="of anything else give --features FILE",
+            )
+        return
+    if source is None or Path(source).is_dir():
+        raise SettingsError(
+            "--label names a column of a table",
+            expected="a table",
+            got="the project" if source is None else f"the folder {source}",
+            fix="leave out --label",
+        )
+    given = [name for name, value in of_labels.items() if value]
+    if given:
+        raise SettingsError(
+            f"a table does not read {', '.join(given)}",
+            expected="--label alone, or labels in a format without it",
+        )
 
 
 def _refuse_places(source: str | None, output: Path, record: Path, *, overwrite: bool) -> None:

@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["WantedNoise", "box_rates", "class_pairs", "numbers_in", "superclass_numbers"]
 
 
+# Option -> kinds that read it. Beside another kind it would change nothing, and nobody would know.
+READERS = {
+    "flip": ("asymmetric",),
+    "superclass": ("superclass",),
+    "features": ("instance_dependent",),
+    "matrix": ("matrix", "asymmetric", "swapped"),
+    "moves": ("moved",),
+}
+DEFAULT_MOVES = {"shift": 0.3, "scale": 0.3}
+
+
 @dataclass(frozen=True, kw_only=True)
 class WantedNoise:
     """The noise as the options say it; see `tilth noise inject`."""
@@ -36,6 +47,19 @@ class WantedNoise:
     exact: bool
     moves: dict[str, float]
     split: str | None
+
+    def __post_init__(self) -> None:
+        for name, readers in READERS.items():
+            value = getattr(self, name)
+            is_default = value is None or (name == "moves" and value == DEFAULT_MOVES)
+            if is_default or set(readers) & set(self.kinds):
+                continue
+            option = "--shift and --scale are" if name == "moves" else f"--{name} is"
+            raise SettingsError(
+                f"{option} not read by this kind of noise",
+                expected=f"--kind {' or '.join(readers)}",
+                got=f"--kind {', '.join(self.kinds)}",
+            )
 
     @property
     def is_of_boxes(self) -> bool:

@@ -33,12 +33,18 @@ IMAGE_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 def from_directory(path: Path | str, **settings: Any) -> FrameDataset | PictureDataset:
     """`texts_from_directory` or `images_from_directory`, by what the folder holds.
 
+    Where both are there, what lies beside the class folders, such as a ``classes.txt`` or a readme,
+    does not count.
+
     Raises:
         EmptyDatasetError: neither texts nor pictures.
         SettingsError: both.
     """
-    texts = bool(list_files(Path(path), extensions=TEXT_EXTENSIONS))
-    pictures = bool(list_files(Path(path), extensions=IMAGE_EXTENSIONS))
+    texts = list_files(Path(path), extensions=TEXT_EXTENSIONS)
+    pictures = list_files(Path(path), extensions=IMAGE_EXTENSIONS)
+    if texts and pictures:
+        within = [_within_folders(files, path) for files in (texts, pictures)]
+        texts, pictures = within if any(within) else (texts, pictures)
     if texts and pictures:
         raise SettingsError(
             "the folder holds texts and pictures",
@@ -52,6 +58,10 @@ def from_directory(path: Path | str, **settings: Any) -> FrameDataset | PictureD
             expected=", ".join((*TEXT_EXTENSIONS, *IMAGE_EXTENSIONS)),
         )
     return (texts_from_directory if texts else images_from_directory)(path, **settings)
+
+
+def _within_folders(files: list[Path], root: Path | str) -> list[Path]:
+    return [file for file in files if file.parent != Path(root)]
 
 
 def texts_from_directory(

@@ -96,7 +96,7 @@ def read_label_column(path: Path, name: str) -> LabelColumn:
     """The labels in the column ``name`` of a table file.
 
     Raises:
-        DataError: no such file or column, another suffix, a broken file.
+        DataError: no such file or column, another suffix, a broken file, numbers with a fraction.
         EmptyDatasetError: no row with a label.
     """
     table = _read(path)
@@ -107,7 +107,10 @@ def read_label_column(path: Path, name: str) -> LabelColumn:
     present = np.flatnonzero(np.asarray(own.is_valid()))
     if not len(present):
         raise EmptyDatasetError("no row has a label", where=f"{path}, column '{name}'")
-    values = class_values(own.take(pa.array(present)), column=name)
+    labelled = own.take(pa.array(present))
+    if path.suffix != ".parquet":
+        _refuse_measurements(labelled, name, path)
+    values = class_values(labelled, column=name)
     names = sorted_names(values.unique().to_pylist())
     labels = np.full(len(table), -1, dtype=np.int64)
     labels[present] = class_codes(values, names, rows=present, column=name)
@@ -169,6 +172,21 @@ def write_plain_table(table: pa.Table, target: Path) -> None:
         writer.writerows(zip(*columns, strict=True))
         lines.flush()
         lines.detach()  # the stream is the atomic writer's to close
+
+
+def _refuse_measurements(cells: pa.ChunkedArray, name: str, path: Path) -> None:
+    """Refuse a text file's column of numbers with a fraction, as `class_values` does of Parquet."""
+    try:
+        numbers = cells.cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:
+        return
+    fractional = np.flatnonzero(np.isfinite(numbers) & (numbers != np.floor(numbers)))
+    if len(fractional):
+        raise DataError(
+            f"the column '{name}' holds numbers with a fraction, which are no classes",
+            where=str(path),
+            got=cells[int(fractional[0])].as_py(),
+        )
 
 
 def _require_column(table: pa.Table, name: str, path: Path) -> None:

@@ -7,7 +7,8 @@ Symbols: low, high = ends of the bracket; value = log(f(x) / target), above 0 le
 Differs: rows share their rounds; the first two try a whole grid, which costs an accelerator no more
     than one point; both the point and the value are logarithms, in which the divergences that are
     solved here are all but straight lines.
-Checked by: `test_finds_the_root_of_every_row`, `test_ends_answer_for_roots_beyond_them`
+Checked by: `test_finds_the_root_of_every_row`, `test_ends_answer_for_roots_beyond_them`,
+    `test_a_found_root_stays_whatever_the_other_rows_need`
 """
 
 from collections.abc import Callable
@@ -61,12 +62,14 @@ def falling_root(
     is_below = (low <= log_low) & (at_low <= 0)
     is_above = (high >= log_high) & (at_high > 0)
     estimate = (low + high) / 2
+    is_done = is_below | is_above
     for _ in range(ROUNDS if like.is_cuda else ASKED_ROUNDS):
         middle = (low + high) / 2
         at_middle = value(middle)
         root = (at_middle**2 - at_low * at_high).sqrt()
         found = middle + (middle - low) * (at_low - at_high).sign() * at_middle / root
-        found = found.where((found >= low) & (found <= high), middle)
+        # Outside of the bracket by rounding alone; 0 / 0 where both its ends are roots.
+        found = found.maximum(low).minimum(high).where(~found.isnan(), middle)
         at_found = value(found)
         for point, at_point in ((middle, at_middle), (found, at_found)):
             is_left = (at_point > 0) & (point >= low)
@@ -74,8 +77,9 @@ def falling_root(
             low, at_low = point.where(is_left, low), at_point.where(is_left, at_low)
             high, at_high = point.where(is_right, high), at_point.where(is_right, at_high)
         is_still = (found - estimate).abs() <= ENOUGH * (1 + found.abs())
-        is_done = is_still | (at_found.abs() <= ENOUGH) | is_below | is_above
-        estimate = found
+        # A row that is done keeps its root, whatever rounds the others still need.
+        estimate = estimate.where(is_done, found)
+        is_done = is_done | is_still | (at_found.abs() <= ENOUGH)
         if not like.is_cuda and is_done.all():
             break
     ends = torch.where(is_below, log_low, log_high)

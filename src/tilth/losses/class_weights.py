@@ -159,22 +159,29 @@ def _within_kl(
 def _shifted_inverse(
     losses: Float[Tensor, "n k"], wanted: Float[Tensor, "n k"], gamma: float
 ) -> Float[Tensor, "n k"]:
-    """v ~ q / (l + mu), mu at KL(q || v) = gamma by a root."""
-    is_wanted = wanted > 0
-    excess = losses - losses.masked_fill(~is_wanted, math.inf).amin(dim=1, keepdim=True)
+    """v ~ q / (l + mu), mu at KL(q || v) = gamma by a root.
+
+    Of the classes that any row wants alone: two of however many, where labels are mixed.
+    """
+    widest = int((wanted > 0).sum(dim=1).max()) if len(wanted) else 0
+    shares, classes = wanted.topk(widest, dim=1)
+    is_wanted = shares > 0
+    excess = losses.gather(1, classes)
+    excess = excess - excess.masked_fill(~is_wanted, math.inf).amin(dim=1, keepdim=True)
     excess = _scaled(excess.where(is_wanted, 0))
 
     def reached(shifts: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
         relative = excess.unsqueeze(1) / shifts.unsqueeze(2)
-        mean_log = (wanted.unsqueeze(1) * torch.log1p(relative)).sum(dim=2)
+        mean_log = (shares.unsqueeze(1) * torch.log1p(relative)).sum(dim=2)
         # log(1 - lost), by whichever form keeps its digits.
-        lost = (wanted.unsqueeze(1) * (relative / (1 + relative))).sum(dim=2)
-        left = (wanted.unsqueeze(1) / (1 + relative)).sum(dim=2)
+        lost = (shares.unsqueeze(1) * (relative / (1 + relative))).sum(dim=2)
+        left = (shares.unsqueeze(1) / (1 + relative)).sum(dim=2)
         return mean_log + torch.log1p(-lost).where(lost < 0.5, left.log())
 
-    shift = falling_root(reached, gamma, log_low=LOG_LOW, log_high=LOG_HIGH, like=losses)
-    weights = wanted / (excess / shift.unsqueeze(1) + 1)
-    return weights / weights.sum(dim=1, keepdim=True)
+    shift = falling_root(reached, gamma, log_low=LOG_LOW, log_high=LOG_HIGH, like=excess)
+    weights = shares / (excess / shift.unsqueeze(1) + 1)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return torch.zeros_like(wanted).scatter(1, classes, weights)
 
 
 def _within_distance(

@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from tilth.errors import DataError, SettingsError
 from tilth.losses.class_weights import class_weighted_losses, class_weights
+from tilth.losses.gathered_rows import together
 from tilth.losses.instance_weights import element_weights, instance_weights
 from tilth.losses.reweighting_settings import ReweightingSettings
 
@@ -182,11 +183,7 @@ class Reweighting:
         """Who shares the batch; None where it is this process alone."""
         if self.settings.scope == "local":
             return None
-        if self.process_group is not None:
-            return self.process_group
-        if distributed.is_available() and distributed.is_initialized():
-            return distributed.group.WORLD if distributed.get_world_size() > 1 else None
-        return None
+        return together() if self.process_group is None else self.process_group
 
 
 def reweighted(

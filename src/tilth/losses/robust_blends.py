@@ -16,7 +16,7 @@ from torch.nn.functional import one_hot
 from tilth.errors import TrainingError
 from tilth.losses.mixup import MixupPlan, mix
 
-__all__ = ["Forward", "blended_answers", "blended_targets", "looking"]
+__all__ = ["Forward", "blended_answers", "blended_targets"]
 
 Forward = Callable[[nn.Module, Mapping[str, Any]], Tensor]
 
@@ -49,22 +49,6 @@ def blended_targets(
     blended = mix(weights, plan)
     weighted = mix(own * weights[:, None], plan) / torch.where(blended > 0, blended, 1.0)[:, None]
     return torch.where(blended[:, None] > 0, weighted, targets), blended
-
-
-@contextmanager
-def looking(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each module is in the mode that it was in.
-
-    Nothing is dropped and no running statistic moves: a first look at a batch leaves no trace.
-    """
-    were_training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in were_training:
-            module.training = True
 
 
 @contextmanager

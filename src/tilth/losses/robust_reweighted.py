@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from tilth.losses.gathered_rows import summed, together
 from tilth.losses.mixup import MixupPlan, mixup_plan, weighted_mixup_plan
 from tilth.losses.reweighting import Reweighting
-from tilth.losses.robust_blends import Forward, blended_answers, blended_targets, looking
+from tilth.losses.robust_blends import Forward, blended_answers, blended_targets
 from tilth.losses.robust_examples import Examples
 from tilth.losses.robust_losses import soft_cross_entropy
 from tilth.losses.robust_memory import WeightMemory
 from tilth.losses.robust_settings import RobustSettings
+from tilth.ops.evaluation_mode import evaluating
 
 __all__ = ["ReweightedLoss", "importance_terms"]
 
@@ -78,7 +79,7 @@ class ReweightedLoss:
                 device=examples.labels.device,
             )
         else:
-            with looking(model):
+            with evaluating(model), torch.no_grad():
                 logits = self.forward(model, batch)
             seen = self.reweighting.inner_losses(logits, examples.labels, examples.step)
             believed = self._weights(seen, examples)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 from tilth.errors import SettingsError
 from tilth.losses.reweighting_settings import ReweightingSettings
@@ -34,6 +34,25 @@ WEIGHED_KINDS = ("co_teaching", *REWEIGHTED_KINDS)
 # What each paper takes where one number is to do (for the symmetric loss and early learning:
 # CIFAR-10).
 BETAS = {"bootstrap_soft": 0.95, "bootstrap_hard": 0.8, "sce": 1.0, "elr": 0.7}
+
+# Which kinds read a number; the others would take it for a wish that they do not hear.
+READERS: dict[str, tuple[str, ...]] = {
+    "smoothing": ("label_smoothing",),
+    "q": ("gce",),
+    "truncation": ("gce",),
+    "alpha": ("sce",),
+    "beta": tuple(BETAS),
+    "log_zero": ("sce",),
+    "lam": ("elr",),
+    "forget_rate": ("co_teaching",),
+    "forget_ramp": ("co_teaching",),
+    "reweighting": REWEIGHTED_KINDS,
+    "mixup_alpha": MIXED_KINDS,
+    "mixup_kind": ("cicw_m",),
+    "mixup_power": ("cicw_m",),
+    "reweight_mixed": ("cicw_m",),
+    "keep_weights": WEIGHED_KINDS,
+}
 
 # With mixup the weights are to be mild, without it they are to cut.
 REWEIGHTINGS = {
@@ -101,6 +120,9 @@ class RobustSettings:
     weigh_boxes: bool = False
 
     def __post_init__(self) -> None:
+        kinds, blends = get_args(RobustKind), ("sample_weight", "sample", "weight")
+        self._require("kind", self.kind in kinds, "one of " + ", ".join(kinds))
+        self._require("mixup_kind", self.mixup_kind in blends, "one of " + ", ".join(blends))
         for name in ("smoothing", "truncation", "forget_rate"):
             self._require(name, 0 <= getattr(self, name) < 1, "0 or more, below 1")
         self._require("q", 0 < self.q <= 1, "above 0, at most 1: cross-entropy is kind = 'none'")
@@ -109,9 +131,8 @@ class RobustSettings:
             self._require(name, 0 <= getattr(self, name) < math.inf, "0 or more")
         self._require("log_zero", -math.inf < self.log_zero <= 0, "a number up to 0")
         self._check_beta()
+        self._check_read()
         self._check_reweighting()
-        keeps = not self.keep_weights or self.kind in WEIGHED_KINDS
-        self._require("keep_weights", keeps, f"false, or a kind of {', '.join(WEIGHED_KINDS)}")
 
     @property
     def is_on(self) -> bool:
@@ -141,6 +162,20 @@ class RobustSettings:
         else:
             self._require("beta", beta is None or 0 <= beta <= 1, "0 to 1")
 
+    def _check_read(self) -> None:
+        """Refuse a number that the kind does not read: the run would be another than was meant."""
+        for entry in fields(self):
+            readers, value = READERS.get(entry.name, ()), getattr(self, entry.name)
+            if not readers or self.kind in readers or value == entry.default:
+                continue
+            by_weights = self.kind in REWEIGHTED_KINDS and entry.name in ("alpha", "lam")
+            raise SettingsError(
+                f"setting 'robust.{entry.name}' is not read by kind {self.kind!r}",
+                expected=f"{entry.default!r}, or kind one of {', '.join(readers)}",
+                got=repr(value),
+                fix=f"--set robust.reweighting.{entry.name}={value}" if by_weights else None,
+            )
+
     def _check_reweighting(self) -> None:
         given = self.reweighting
         if given is None:
@@ -151,12 +186,16 @@ class RobustSettings:
                 expected="'none', or kind = 'cicw'",
                 got=given.class_divergence,
             )
-        if self.kind == "cicw" and given.class_divergence == "none":
+        if self.kind != "ciw" and given.class_divergence == "none":
+            gamma = REWEIGHTINGS[self.kind].gamma
             raise SettingsError(
-                "'cicw' without a divergence of class weights is 'ciw'",
-                expected="reweighting.class_divergence, or kind = 'ciw'",
+                f"'{self.kind}' needs a divergence of class weights: a given robust.reweighting "
+                "takes the place of the kind's own, all of it",
+                expected="reweighting.class_divergence and gamma (0 leaves labels as they are)"
+                + (", or kind = 'ciw'" if self.kind == "cicw" else ""),
                 got="class_divergence = 'none'",
-                fix="--set robust.reweighting.class_divergence=kl",
+                fix="--set robust.reweighting.class_divergence=kl "
+                f"--set robust.reweighting.gamma={gamma:g}",
             )
 
     def _require(self, name: str, holds: bool, expected: str) -> None:

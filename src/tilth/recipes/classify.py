@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from tilth.config import settings_to_dict
 from tilth.data.directories import PictureDataset
 from tilth.data.frame_columns import ColumnSettings
 from tilth.data.frame_dataset import FrameDataset, TextSettings
+from tilth.data.frame_table import refuse_missing_columns
+from tilth.errors import DataError
 from tilth.losses.classification import example_losses, weighted_mean
 from tilth.metrics.classification import (
     ClassificationScores,
@@ -80,10 +83,18 @@ class ClassifyResult:
 def labelled_rows(frame: Any, settings: ClassifySettings, *, progress: bool = True) -> FrameDataset:
     """The rows of a frame under the columns that the settings name.
 
+    Args:
+        frame: of a table of Arrow's, an empty text is no label: that is how CSV files and pandas
+            write a missing one.
+
     Raises:
         DataError: a column is missing, or holds what cannot be used; all rows are of one class.
     """
     data = settings.data
+    if isinstance(frame, pa.Table):
+        _refuse_missing_column(frame, "text", data.text)
+        _refuse_missing_column(frame, "label", data.label)
+        frame = _with_missing_labels(frame, data.label)
     columns = ColumnSettings(
         text=data.text,
         label=data.label,
@@ -97,6 +108,25 @@ def labelled_rows(frame: Any, settings: ClassifySettings, *, progress: bool = Tr
         max_tokens=data.max_tokens, min_count=data.min_count, max_length=data.max_length
     )
     return FrameDataset.of(frame, columns, texts, progress=progress)
+
+
+def _refuse_missing_column(table: pa.Table, what: str, name: str) -> None:
+    try:
+        refuse_missing_columns([name], table.column_names)
+    except DataError as error:
+        error.fix = f"{error.fix} (--{what} COLUMN, or data.{what} in the settings)"
+        raise
+
+
+def _with_missing_labels(table: pa.Table, label: str) -> pa.Table:
+    """The table with nulls in the place of labels that are empty texts."""
+    place = table.column_names.index(label)
+    values = table.column(place)
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return table
+    is_empty = pc.equal(values, pa.scalar("", values.type))
+    kept = pc.if_else(is_empty, pa.scalar(None, values.type), values)
+    return table.set_column(place, table.schema.field(place).with_nullable(True), kept)
 
 
 def train_classifier(

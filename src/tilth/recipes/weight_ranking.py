@@ -7,6 +7,7 @@ nothing of how many are wrong: it ranks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,18 @@ from tilth.curate.training_dynamics import rank_within_class
 from tilth.data.project import Project
 from tilth.errors import DataError
 from tilth.recipes.run_names import existing_run
-from tilth.recipes.table_files import read_table
+from tilth.recipes.table_files import read_table, write_table
 
 __all__ = ["rank_by_weights", "weight_ranking"]
 
 WEIGHTS_FILE = "instance_weights.parquet"
 
 
-def rank_by_weights(root: Path, run: str) -> dict[str, Any]:
+def rank_by_weights(root: Path, run: str, *, outputs: Sequence[Path] = ()) -> dict[str, Any]:
     """All training rows of a run, the least believed of each class first.
+
+    Args:
+        outputs: files that the ranking is written to, as their suffixes say.
 
     Raises:
         DataError: the run kept no weights.
@@ -41,7 +45,15 @@ def rank_by_weights(root: Path, run: str) -> dict[str, Any]:
             "[robust] of 'tilth train classify'",
         )
     ranking = weight_ranking(read_table(path))
-    return {"run": run, "rows": len(ranking), "errors": ranking.to_pylist(), "weights": path}
+    for output in outputs:
+        write_table(ranking, output)
+    return {
+        "run": run,
+        "rows": len(ranking),
+        "errors": ranking.to_pylist(),
+        "weights": path,
+        "written": [str(output) for output in outputs],
+    }
 
 
 def weight_ranking(weights: pa.Table) -> pa.Table:

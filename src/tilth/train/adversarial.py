@@ -15,8 +15,7 @@ Checked by: `test_hidden_pictures_hold_fewer_objects`, `test_changes_are_bounded
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tilth.ops.evaluation_mode import evaluating
 from tilth.seeding import generator
 from tilth.train.adversarial_settings import AdversarialSettings
 from tilth.train.loop import Loss
@@ -117,7 +117,7 @@ def hidden(
     images: Tensor = batch["images"]
     # Not the wrapper: its forward would wait for the other processes.
     network = model.module if isinstance(model, DistributedDataParallel) else model
-    with _evaluating(network), torch.enable_grad():
+    with evaluating(network), torch.enable_grad():
         leaf = images.detach().requires_grad_()
         terms = loss(network, {**_without_objects(batch), "images": leaf})
         # The loss is a mean over pictures; their own gradients do not depend on the others.
@@ -132,15 +132,3 @@ def _without_objects(batch: Mapping[str, Any]) -> dict[str, Any]:
     of_regions = ("ignore_boxes_xyxy", "ignore_image_index")
     emptied = {name: batch[name][:0] for name in (*of_boxes, *of_regions) if name in batch}
     return {**batch, **emptied}
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module in the mode in which it was."""
-    were_training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in were_training:
-            module.training = True
