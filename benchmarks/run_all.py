@@ -33,7 +33,9 @@ BENCHMARKS: dict[str, list[str]] = {
     "demo_minutes": [],
     "rebalance_pedestrians": [],
     "coco_person": [],
+    "coco_person_study": [],  # goes on in the folder of the one before
     "label_noise": [],
+    "reweighting_overhead": [],
 }
 
 
