@@ -16,7 +16,10 @@ from tilth.cli.label_formats import (
     read_options,
     source_format,
 )
-from tilth.cli.options import QuietOption
+from tilth.cli.options import (
+    ImagesOption,
+    QuietOption,
+)
 from tilth.cli.outcome import Outcome
 from tilth.cli.progress import progress_bar, spinner
 from tilth.errors import DataError
@@ -25,10 +28,7 @@ from tilth.errors import DataError
 def command(
     source: Annotated[str, typer.Argument(help="The file or folder of labels, or a URL.")],
     format_name: FormatOption = None,
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", metavar="FOLDER", help="Where the pictures are."),
-    ] = None,
+    images: ImagesOption = None,
     option: OptionsOption = None,
     decode: Annotated[
         bool,

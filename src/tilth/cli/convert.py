@@ -15,7 +15,12 @@ from tilth.cli.label_formats import (
     source_format,
     write_options,
 )
-from tilth.cli.options import QuietOption
+from tilth.cli.options import (
+    ImagesOption,
+    QuietOption,
+    ReadOptionsOption,
+    WriteOptionsOption,
+)
 from tilth.cli.outcome import Outcome
 from tilth.cli.problems import problem_documents, show_problems
 from tilth.cli.progress import spinner
@@ -28,18 +33,9 @@ def command(
     from_: Annotated[
         str | None, typer.Option("--from", metavar="NAME", help="Otherwise recognised.")
     ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", metavar="FOLDER", help="Where the pictures are."),
-    ] = None,
-    read_option: Annotated[
-        list[str] | None,
-        typer.Option("--read-option", metavar="NAME=VALUE", help="A choice of the source format."),
-    ] = None,
-    write_option: Annotated[
-        list[str] | None,
-        typer.Option("--write-option", metavar="NAME=VALUE", help="A choice of the target format."),
-    ] = None,
+    images: ImagesOption = None,
+    read_option: ReadOptionsOption = None,
+    write_option: WriteOptionsOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse, and write nothing, if anything would be lost.")
     ] = False,

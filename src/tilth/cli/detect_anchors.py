@@ -8,7 +8,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tilth import lazy
-from tilth.cli.options import ProjectOption, QuietOption, SeedOption
+from tilth.cli.options import (
+    OverridesOption,
+    ProjectOption,
+    QuietOption,
+    SeedOption,
+)
 from tilth.cli.outcome import Outcome, table
 from tilth.cli.progress import spinner
 from tilth.cli.project import find_project
@@ -20,10 +25,7 @@ def command(
         Path | None,
         typer.Option("--settings", metavar="FILE", help="A TOML file, its [model] is fitted."),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=1", help="One setting, over the file; repeatable."),
-    ] = None,
+    overrides: OverridesOption = None,
     cfg: Annotated[
         Path | None,
         typer.Option("--cfg", metavar="FILE", help="Fit the heads of this network file instead."),

@@ -10,7 +10,13 @@ import typer
 
 from tilth import lazy
 from tilth.cli import agreement
-from tilth.cli.options import ProjectOption, QuietOption
+from tilth.cli.options import (
+    LabelColumnOption,
+    OverridesOption,
+    ProjectOption,
+    QuietOption,
+    TextColumnOption,
+)
 from tilth.cli.outcome import Outcome, table
 from tilth.cli.progress import shows_progress
 from tilth.cli.project import find_project
@@ -32,14 +38,8 @@ def command(
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="The folder in runs/.")
     ] = "label-errors",
-    text: Annotated[
-        str | None,
-        typer.Option("--text", metavar="COLUMN", help="The texts.  [default: unstructured_text]"),
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option("--label", metavar="COLUMN", help="The classes.  [default: label]"),
-    ] = None,
+    text: TextColumnOption = None,
+    label: LabelColumnOption = None,
     only: Annotated[
         str,
         typer.Option("--only", metavar="COLUMN=VALUE", help="Search these rows, such as split=1."),
@@ -98,10 +98,7 @@ def command(
     settings_file: Annotated[
         Path | None, typer.Option("--settings", metavar="FILE", help="Of the classifier, in TOML.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=1", help="One setting, over the file; repeatable."),
-    ] = None,
+    overrides: OverridesOption = None,
     project: ProjectOption = None,
     quiet: QuietOption = False,
 ) -> Outcome:

@@ -18,7 +18,15 @@ from tilth.cli.label_formats import (
     write_options,
 )
 from tilth.cli.noise_words import WantedNoise, numbers_in
-from tilth.cli.options import ProjectOption, QuietOption, SeedOption, TaskOption
+from tilth.cli.options import (
+    ImagesOption,
+    ProjectOption,
+    QuietOption,
+    ReadOptionsOption,
+    SeedOption,
+    TaskOption,
+    WriteOptionsOption,
+)
 from tilth.cli.outcome import Outcome, table
 from tilth.cli.problems import problem_documents, show_problems
 from tilth.cli.progress import spinner
@@ -95,17 +103,9 @@ def command(
         str | None,
         typer.Option("--to", metavar="FORMAT", help="Otherwise as read; a project's is coco."),
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", metavar="FOLDER", help="Where the pictures are.")
-    ] = None,
-    read_option: Annotated[
-        list[str] | None,
-        typer.Option("--read-option", metavar="NAME=VALUE", help="A choice of the source format."),
-    ] = None,
-    write_option: Annotated[
-        list[str] | None,
-        typer.Option("--write-option", metavar="NAME=VALUE", help="A choice of the target format."),
-    ] = None,
+    images: ImagesOption = None,
+    read_option: ReadOptionsOption = None,
+    write_option: WriteOptionsOption = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", metavar="FILE", help="What was changed: .json or .parquet."),

@@ -9,7 +9,11 @@ import typer
 
 from tilth import lazy
 from tilth.cli.experiment import experiment_outcome
-from tilth.cli.options import ProjectOption, QuietOption
+from tilth.cli.options import (
+    OverridesOption,
+    ProjectOption,
+    QuietOption,
+)
 from tilth.cli.outcome import Outcome, table
 from tilth.cli.progress import shows_progress
 from tilth.cli.project import find_project
@@ -29,10 +33,7 @@ def command(
     settings_file: Annotated[
         Path | None, typer.Option("--settings", metavar="FILE", help="Settings in TOML.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=1", help="One setting, over the file; repeatable."),
-    ] = None,
+    overrides: OverridesOption = None,
     plans: Annotated[
         list[str] | None,
         typer.Option(

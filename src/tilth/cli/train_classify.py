@@ -8,7 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from tilth import lazy
-from tilth.cli.options import ProjectOption, QuietOption
+from tilth.cli.options import (
+    LabelColumnOption,
+    OverridesOption,
+    ProjectOption,
+    QuietOption,
+    TextColumnOption,
+)
 from tilth.cli.outcome import Outcome, table
 from tilth.cli.progress import shows_progress
 from tilth.cli.project import find_project
@@ -27,21 +33,12 @@ def command(
     name: Annotated[
         str, typer.Option("--name", metavar="NAME", help="The folder in runs/.")
     ] = "classifier",
-    text: Annotated[
-        str | None,
-        typer.Option("--text", metavar="COLUMN", help="The texts.  [default: unstructured_text]"),
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option("--label", metavar="COLUMN", help="The classes.  [default: label]"),
-    ] = None,
+    text: TextColumnOption = None,
+    label: LabelColumnOption = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", metavar="FILE", help="Settings in TOML.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=1", help="One setting, over the file; repeatable."),
-    ] = None,
+    overrides: OverridesOption = None,
     project: ProjectOption = None,
     quiet: QuietOption = False,
 ) -> Outcome:

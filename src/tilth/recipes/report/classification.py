@@ -6,20 +6,19 @@ One self-contained HTML file in the style of the other reports: no script, nothi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
-from tilth.data.atomic import atomic_writer
 from tilth.metrics.classification import ClassificationScores, ReliabilityBins
+from tilth.recipes.report.class_matrix import MatrixCell, class_matrix
+from tilth.recipes.report.static_page import write_page
 from tilth.recipes.report.svg import Frame, polyline, tag
 
 __all__ = ["calibration_plot", "confusion_plot", "write_classification_report"]
 
 MOST_CLASSES = 25  # in the matrix, the largest ones; more cannot be read
-CELL = 34.0
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -38,63 +37,46 @@ def write_classification_report(
         StorageError: the disk refused.
     """
     divided = ", ".join(f"{count:,} {part}" for part, count in num_rows.items())
-    body = Markup("").join(
-        [
-            tag("h1", "Classifier: held-out rows"),
-            tag(
-                "p",
-                f"{scores.num_examples:,} rows that nothing was learned from ({divided}).",
-                class_="lead",
-            ),
-            _figures(scores),
-            tag(
-                "section",
-                tag("h2", "Confusion matrix"),
-                *_left_out(class_names),
-                confusion_plot(scores, class_names),
-            ),
-            tag("section", tag("h2", "Calibration"), _narrow(calibration_plot(scores.reliability))),
-            tag("section", tag("h2", "Classes"), _classes(scores, class_names)),
-        ]
+    write_page(
+        path,
+        "Classifier",
+        tag("h1", "Classifier: held-out rows"),
+        tag(
+            "p",
+            f"{scores.num_examples:,} rows that nothing was learned from ({divided}).",
+            class_="lead",
+        ),
+        _figures(scores),
+        tag(
+            "section",
+            tag("h2", "Confusion matrix"),
+            *_left_out(class_names),
+            confusion_plot(scores, class_names),
+        ),
+        tag("section", tag("h2", "Calibration"), _narrow(calibration_plot(scores.reliability))),
+        tag("section", tag("h2", "Classes"), _classes(scores, class_names)),
     )
-    style = resources.files("tilth.recipes.report").joinpath("page.css").read_text("utf-8")
-    head = Markup(
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'\"><title>Classifier</title>"
-    ) + tag("style", Markup(style))
-    content = tag("head", head) + tag("body", tag("main", body))
-    page = f"<!doctype html>\n{tag('html', content, lang='en')}\n"
-    with atomic_writer(path) as stream:
-        stream.write(page.encode("utf-8"))
 
 
 def confusion_plot(scores: ClassificationScores, class_names: tuple[str, ...]) -> Markup:
     """Rows are labels, columns are predictions; a cell is as dark as its share of the row."""
-    kept = np.argsort(-scores.support, kind="stable")[:MOST_CLASSES]
-    left, top = 150.0, 96.0
-    side = CELL * len(kept)
-    parts = [
-        tag("text", "label", class_="axis end", x=left - 8, y=top - 8),
-        tag("text", "prediction", class_="axis", x=left, y=14.0),
-    ]
-    for row, label in enumerate(kept.tolist()):
-        y = top + CELL * row
-        parts.append(
-            tag("text", _short(class_names[label]), class_="tick end", x=left - 8, y=y + 21)
+
+    def cell(label: int, named: int) -> MatrixCell:
+        count, support = int(scores.confusion[label, named]), int(scores.support[label])
+        return MatrixCell(
+            share=count / support if support else 0.0,
+            text=f"{count}" if count else "",
+            tip=f"{count:,} of {support:,} {class_names[label]} called {class_names[named]}",
         )
-        turn = f"translate({left + CELL * row + 21} {top - 8}) rotate(-45)"
-        parts.append(tag("text", _short(class_names[label]), class_="tick", transform=turn))
-        for column, named in enumerate(kept.tolist()):
-            parts.append(_cell(scores, class_names, label, named, left + CELL * column, y))
-    return tag(
-        "svg",
-        *parts,
-        class_="plot",
-        viewBox=f"0 0 {left + side + 60:.0f} {top + side + 10:.0f}",
-        style=f"max-width: {left + side + 60:.0f}px",
-        role="img",
-        aria_label="Confusion matrix",
+
+    return class_matrix(
+        cell,
+        np.argsort(-scores.support, kind="stable")[:MOST_CLASSES].tolist(),
+        class_names,
+        row_title="label",
+        column_title="prediction",
+        label="Confusion matrix",
+        side=34.0,
     )
 
 
@@ -153,34 +135,5 @@ def _classes(scores: ClassificationScores, class_names: tuple[str, ...]) -> Mark
     return tag("table", tag("thead", head), tag("tbody", *rows))
 
 
-def _cell(
-    scores: ClassificationScores,
-    class_names: tuple[str, ...],
-    label: int,
-    named: int,
-    x: float,
-    y: float,
-) -> Markup:
-    count, support = int(scores.confusion[label, named]), int(scores.support[label])
-    share = count / support if support else 0.0
-    colour = "arm-3" if label == named else "arm-2"
-    square = tag(
-        "rect",
-        title=f"{count:,} of {support:,} {class_names[label]} called {class_names[named]}",
-        class_=f"bar {colour}",
-        x=x + 1,
-        y=y + 1,
-        width=CELL - 2,
-        height=CELL - 2,
-        opacity=0.06 + 0.74 * share,
-    )
-    text = tag("text", f"{count}", class_="tick middle", x=x + CELL / 2, y=y + 21) if count else ""
-    return square + text
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "\N{HORIZONTAL ELLIPSIS}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import cv2
@@ -17,9 +16,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tilth.curate.noise_matrix import NoiseEstimate
-from tilth.data.atomic import atomic_writer
 from tilth.data.images import read_image
 from tilth.errors import MediaError
+from tilth.recipes.report.class_matrix import MatrixCell, class_matrix
+from tilth.recipes.report.static_page import write_page
 from tilth.recipes.report.svg import tag
 
 __all__ = ["noise_matrix_plot", "write_label_error_report"]
@@ -28,7 +28,6 @@ MOST_CLASSES = 25  # in the matrix, those with most wrong labels; more cannot be
 MOST_LISTED = 200
 MOST_PICTURES = 100
 PICTURE_SIDE = 96
-CELL = 44.0
 
 
 def write_label_error_report(
@@ -50,86 +49,50 @@ def write_label_error_report(
         StorageError: the disk refused.
     """
     low, high = noise.share_wrong_interval
-    body = Markup("").join(
-        [
-            tag("h1", "Wrong labels"),
-            tag(
-                "p",
-                f"{len(found):,} of {num_rows:,} labels are taken for wrong. Estimated share of "
-                f"wrong labels: {noise.share_wrong:.1%} ({noise.confidence:.0%} interval "
-                f"{low:.1%} to {high:.1%}). No label was changed.",
-                class_="lead",
-            ),
-            tag(
-                "section",
-                tag("h2", "Noise matrix"),
-                tag("p", "How often an example of a class is given each label, %.", class_="hint"),
-                noise_matrix_plot(noise, class_names),
-            ),
-            tag("section", tag("h2", "The worst"), *_list(found, pictures)),
-        ]
+    write_page(
+        path,
+        "Wrong labels",
+        tag("h1", "Wrong labels"),
+        tag(
+            "p",
+            f"{len(found):,} of {num_rows:,} labels are taken for wrong. Estimated share of "
+            f"wrong labels: {noise.share_wrong:.1%} ({noise.confidence:.0%} interval "
+            f"{low:.1%} to {high:.1%}). No label was changed.",
+            class_="lead",
+        ),
+        tag(
+            "section",
+            tag("h2", "Noise matrix"),
+            tag("p", "How often an example of a class is given each label, %.", class_="hint"),
+            noise_matrix_plot(noise, class_names),
+        ),
+        tag("section", tag("h2", "The worst"), *_list(found, pictures)),
+        embeds_pictures=True,
     )
-    style = resources.files("tilth.recipes.report").joinpath("page.css").read_text("utf-8")
-    head = Markup(
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'; img-src data:\"><title>Wrong labels</title>"
-    ) + tag("style", Markup(style))
-    content = tag("head", head) + tag("body", tag("main", body))
-    page = f"<!doctype html>\n{tag('html', content, lang='en')}\n"
-    with atomic_writer(path) as stream:
-        stream.write(page.encode("utf-8"))
 
 
 def noise_matrix_plot(noise: NoiseEstimate, class_names: tuple[str, ...]) -> Markup:
     """Rows are true classes, columns given labels; a cell is as dark as its share of the row."""
     wrong = noise.joint.sum(axis=0) + noise.joint.sum(axis=1) - 2 * np.diagonal(noise.joint)
-    kept = np.sort(np.argsort(-wrong, kind="stable")[:MOST_CLASSES])
-    left, top = 150.0, 96.0
-    side = CELL * len(kept)
-    parts = [
-        tag("text", "true class", class_="axis end", x=left - 8, y=top - 8),
-        tag("text", "given label", class_="axis", x=left, y=14.0),
-    ]
-    for row, true in enumerate(kept.tolist()):
-        y = top + CELL * row
-        name = _short(class_names[true])
-        parts.append(tag("text", name, class_="tick end", x=left - 8, y=y + 26))
-        turn = f"translate({left + CELL * row + 26} {top - 8}) rotate(-45)"
-        parts.append(tag("text", name, class_="tick", transform=turn))
-        for column, given in enumerate(kept.tolist()):
-            parts.append(_cell(noise, class_names, true, given, left + CELL * column, y))
-    return tag(
-        "svg",
-        *parts,
-        class_="plot",
-        viewBox=f"0 0 {left + side + 60:.0f} {top + side + 10:.0f}",
-        style=f"max-width: {left + side + 60:.0f}px",
-        role="img",
-        aria_label="Noise matrix",
-    )
 
+    def cell(true: int, given: int) -> MatrixCell:
+        share = float(noise.noise_matrix[given, true])
+        tip = f"{share:.1%} of {class_names[true]} are given {class_names[given]}"
+        if noise.noise_matrix_interval is not None:
+            low, high = noise.noise_matrix_interval[:, given, true]
+            tip += f" ({low:.1%} to {high:.1%})"
+        text = f"{100 * share:.0f}" if share >= 0.005 else ""
+        return MatrixCell(share=share, text=text, tip=tip)
 
-def _cell(
-    noise: NoiseEstimate, class_names: tuple[str, ...], true: int, given: int, x: float, y: float
-) -> Markup:
-    share = float(noise.noise_matrix[given, true])
-    tip = f"{share:.1%} of {class_names[true]} are given {class_names[given]}"
-    if noise.noise_matrix_interval is not None:
-        low, high = noise.noise_matrix_interval[:, given, true]
-        tip += f" ({low:.1%} to {high:.1%})"
-    square = tag(
-        "rect",
-        title=tip,
-        class_=f"bar {'arm-3' if given == true else 'arm-2'}",
-        x=x + 1,
-        y=y + 1,
-        width=CELL - 2,
-        height=CELL - 2,
-        opacity=0.06 + 0.74 * share,
+    return class_matrix(
+        cell,
+        np.sort(np.argsort(-wrong, kind="stable")[:MOST_CLASSES]).tolist(),
+        class_names,
+        row_title="true class",
+        column_title="given label",
+        label="Noise matrix",
+        side=44.0,
     )
-    shown = f"{100 * share:.0f}" if share >= 0.005 else ""
-    return square + tag("text", shown, class_="tick middle", x=x + CELL / 2, y=y + 26)
 
 
 def _list(found: pa.Table, pictures: Sequence[Path] | None) -> list[Markup]:
@@ -171,7 +134,3 @@ def _view(path: Path) -> Markup:
     data = base64.b64encode(encoded.tobytes()).decode("ascii")
     source = f"data:image/jpeg;base64,{data}"
     return Markup('<img alt="" width="{}" height="{}" src="{}">').format(*size, source)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "\N{HORIZONTAL ELLIPSIS}"
