@@ -96,6 +96,11 @@ def test_filters_and_scores_are_chosen_by_name(project: Tilth, filter: str):
         ((*NAMED, "--boxes", "first"), 2, "has its labels already"),
         ((), 3, "label for the whole"),
         ((*NAMED, "--weights", "first"), 2, "has its labels already"),
+        (("--boxes", "first", "--filter", "both"), 2, "does not read --filter"),
+        (("--boxes", "first", "--set", "train.steps=9"), 2, "does not read --set"),
+        (("--boxes", "first", "--weights", "second"), 2, "does not read --weights"),
+        (("--weights", "first", "--folds", "4"), 2, "does not read --folds"),
+        (("--weights", "first", "--split", "val", "--score", "posterior"), 2, "--score, --split"),
         (("--weights", "first"), 3, "kept no weights"),
     ],
 )
@@ -104,6 +109,28 @@ def test_what_cannot_be_searched_is_said(
 ):
     done = project("noise", "find", *arguments, "--quiet")
     assert (done.code, words in done.err) == (code, True), done.err
+
+
+def test_a_search_of_edited_data_asks_for_another_name(project: Tilth):
+    call = ("noise", "find", *NAMED, "--folds", "2", *TINY)
+    assert project(*call).code == 0
+    things = Path("things.csv")
+    things.write_text(things.read_text(encoding="utf-8").replace("thing,", "object,"), "utf-8")
+    again = project(*call)
+    assert again.code == 8
+    assert "--name" in again.err
+    assert "data.digest: what it was made of has changed" in again.err
+    assert project(*call, "--name", "again").code == 0
+
+
+def test_rows_without_a_label_are_an_error_that_says_how_to_leave_them_out(project: Tilth):
+    with Path("things.csv").open("a", encoding="utf-8") as stream:
+        stream.write("a thing without a colour,,0.3,0.3,0.4\n")
+    call = ("noise", "find", *NAMED, "--probabilities", "things.csv", "--json")
+    refused = project(*call)
+    assert refused.code == 3
+    assert "--set data.on_missing=drop" in refused.document["error"]["fix"]
+    assert project(*call, "--set", "data.on_missing=drop").document["rows"] == 90
 
 
 def test_weights_of_a_run_rank_its_rows(project: Tilth):

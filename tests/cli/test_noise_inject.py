@@ -141,43 +141,52 @@ def test_matrix_noise_reads_its_matrix(tilth: Tilth, rows: Path) -> None:
     assert {row["label"] for row in cells(Path("noisy.csv"))} == {"cat", ""}
 
 
-def test_a_folder_of_pictures_gets_a_table_and_keeps_its_pictures(
-    tilth: Tilth, pictures: Path
-) -> None:
+def test_a_folder_of_pictures_becomes_folders_of_links(tilth: Tilth, pictures: Path) -> None:
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in pictures.rglob("*.png")}
     flips = ("--kind", "asymmetric", "--flip", "cat=dog", "--rate", 0.5, "--exact")
-    document = done(tilth(*INJECT, pictures, *flips, "--output", "noisy.csv", "--json"))
+    document = done(tilth(*INJECT, pictures, *flips, "--output", "noisy", "--json"))
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in pictures.rglob("*.png")} == before
-    table = cells(Path("noisy.csv"))
-    assert len(table) == 60
-    assert list(table[0]) == ["picture", "label"]
-    wrong = [row for row in table if row["picture"].split("/")[0] != row["label"]]
-    assert len(wrong) == document["changed"] == 10
-    assert {(row["picture"].split("/")[0], row["label"]) for row in wrong} == {("cat", "dog")}
-    _, changes = read_noise_record(Path("noisy.noise.json"))
-    assert {Path(change["picture"]) for change in changes} == {
-        pictures / row["picture"] for row in wrong
-    }
-
-
-def test_a_folder_of_pictures_can_become_folders_of_links(tilth: Tilth, pictures: Path) -> None:
-    arguments = (*INJECT, pictures, "--kind", "pair_flip", "--rate", 0.4, "--exact")
-    document = done(tilth(*arguments, "--to", "folders", "--output", "noisy", "--json"))
-    assert document["changed"] == 24
     links = list(Path("noisy").rglob("*.png"))
     assert len(links) == 60
     assert all(link.is_symlink() for link in links)
     classes = [link.relative_to("noisy").parts[0] for link in links]
     moved = [
-        link
+        (link.resolve(), name)
         for link, name in zip(links, classes, strict=True)
         if link.resolve().parent.name != name
     ]
-    assert len(moved) == 24
-    read = from_directory(
-        "noisy", shuffle=False
-    )  # as training reads it, beside its list of classes
+    assert len(moved) == document["changed"] == 10
+    assert {(path.parent.name, name) for path, name in moved} == {("cat", "dog")}
+    _, changes = read_noise_record(Path("noisy.noise.json"))
+    assert {Path(change["picture"]) for change in changes} == {path for path, _ in moved}
+    # As training reads it, beside its list of classes.
+    read = from_directory("noisy", shuffle=False)
     assert [file.relative_to("noisy").parts[0] for file in read.files] == sorted(classes)
+
+
+def test_a_table_of_pictures_is_another_format(tilth: Tilth, pictures: Path) -> None:
+    ended = tilth(*INJECT, pictures, *FLIP, "--output", "noisy.csv")
+    assert ended.code == 2
+    assert "--to csv" in ended.err
+    assert not Path("noisy.csv").exists()
+    done(tilth(*INJECT, pictures, *FLIP, "--to", "csv", "--output", "noisy.csv", "--json"))
+    assert len(cells(Path("noisy.csv"))) == 60
+
+
+def test_noisy_pictures_are_trained_on_and_searched(tilth: Tilth, pictures: Path) -> None:
+    assert tilth("init", "field").code == 0
+    done(tilth(*INJECT, pictures, *FLIP, "--output", "noisy", "--json"))
+    small = ["picture.size=16", "picture.width=4", "batch_size=16", "train.steps=40"]
+    settings = [part for one in (*small, "train.device=cpu") for part in ("--set", one)]
+    common = ("noisy", *settings, "--project", "field", "--quiet", "--json")
+    trained = done(tilth("train", "classify", *common))
+    assert trained["class_names"] == ["cat", "cow", "dog"]
+    found = done(tilth("noise", "find", *common, "--folds", 2))
+    _, changes = read_noise_record(Path("noisy.noise.json"))
+    wrong = {Path(change["picture"]) for change in changes}
+    accused = {Path("noisy", row["name"]).resolve() for row in found["errors"]}
+    assert found["rows"] == 60
+    assert len(wrong & accused) > len(wrong) / 2
 
 
 def test_boxes_of_a_label_file(tilth: Tilth, boxes: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from tilth.data.dataset import AnnotationColumns, Dataset, MediaColumns
 from tilth.data.images import write_jpeg
 from tilth.data.project import Project
-from tilth.data.records import Category, Geometry, Split
+from tilth.data.records import Category, Geometry, Source, Split
 
 WIDTH, HEIGHT = 96, 72
 
@@ -67,3 +68,16 @@ def project_of(
         write_jpeg(root / uri, photograph(row))
     project.catalogue.import_dataset(dataset)
     return project
+
+
+def propose(project: Project, objects_per_medium: Sequence[int]) -> np.ndarray:
+    """Give pictures boxes of a model beside the labels by hand, which they overlap; their ids."""
+    dataset = project.catalogue.read()
+    made = dataset_of(objects_per_medium).annotations
+    project.catalogue.write_model_labels(
+        replace(dataset, annotations=replace(made, boxes_xyxy=made.boxes_xyxy + 6.0)),
+        origin="model:first",
+        identity="aa",
+    )
+    labels = project.catalogue.read().annotations
+    return labels.id[labels.source == Source.MODEL]

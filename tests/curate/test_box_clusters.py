@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from curate_sets import project_of
+from curate_sets import project_of, propose
 
 from tilth.curate.box_clusters import BOX_CLUSTER_SET, cluster_boxes, cluster_labels
 from tilth.curate.box_features import BOX_FEATURE_NAMES, CLUSTER_FEATURE_NAMES
@@ -14,7 +14,7 @@ from tilth.curate.clusters import cluster, media_clusters
 from tilth.curate.measure import BOX_FEATURE_SET, measure
 from tilth.curate.rebalance import plan, run
 from tilth.data.project import Project
-from tilth.data.records import Split
+from tilth.data.records import ReviewState, Split
 from tilth.errors import DataError, EmptyDatasetError
 
 
@@ -94,3 +94,20 @@ def test_refuses_to_cluster_what_was_not_measured(tmp_path: Path) -> None:
     measure(project, progress=False)
     with pytest.raises(DataError, match="fewer different rows"):
         cluster_boxes(project, k=4)
+
+
+def test_proposals_have_no_cluster_and_no_say(measured: Project) -> None:
+    before = cluster_boxes(measured, k=3, seed=5)
+    proposed = propose(measured, [1, 0, 2, 0, 0, 0, 0, 0, 0, 0])
+    # As measured by a version that took proposals for boxes.
+    columns = measured.catalogue.read_features(BOX_FEATURE_SET).columns
+    odd = np.full((3, len(columns)), 1e3)
+    measured.catalogue.write_features(BOX_FEATURE_SET, columns, "annotation", proposed, odd)
+    found = cluster_boxes(measured, k=3, seed=5)
+    np.testing.assert_array_equal(found.annotation_ids, before.annotation_ids)
+    np.testing.assert_array_equal(found.labels, before.labels)
+    assert found.not_measured == 0
+    labels = cluster_labels(measured, measured.catalogue.read())
+    assert (labels < 0).sum() == 3
+    measured.catalogue.review(proposed[:1], ReviewState.ACCEPTED)
+    assert proposed[0] in cluster_boxes(measured, k=3, seed=5).annotation_ids

@@ -1,4 +1,4 @@
-"""The noise of a set is estimated, its intervals are those of the bootstrap; training's signals."""
+"""The noise of a set is estimated, with the bootstrap's intervals; ranks within classes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from noisy_labels import noise_matrix, noisy_set
 
+from tilth.curate.class_ranks import rank_within_class
 from tilth.curate.confident_learning import calibrated_joint, confident_joint, scan_labels
 from tilth.curate.label_errors import LabelErrorSettings, find_label_errors
 from tilth.curate.noise_matrix import estimate_noise
 from tilth.curate.noise_posterior import label_posterior, noise_matrix_of, stable_inverse
 from tilth.curate.probability_sharpness import fitting_exponent, sharpened
-from tilth.curate.training_dynamics import area_under_margin, label_margins, rank_within_class
-from tilth.errors import DataError, EmptyDatasetError, SettingsError
+from tilth.errors import SettingsError
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -171,38 +171,6 @@ def test_exponent_stays_finite_where_labels_contradict_or_confirm_everything():
     sure = np.where(np.arange(2) == np.zeros((50, 1)), 0.9, 0.1)
     for labels in (np.zeros(50, int), np.ones(50, int)):
         assert 0.05 <= fitting_exponent(sure, labels) <= 20
-
-
-def test_eq1_margin_by_hand():
-    logits = np.array([[2.0, 0.5, -1.0], [1.0, 4.0, 3.0]])
-    np.testing.assert_allclose(label_margins(logits, np.array([0, 2])), [1.5, -1.0])
-    assert logits[0, 0] == 2.0  # the caller's array is as it was
-
-
-def test_eq2_area_under_margin_is_the_mean_over_epochs():
-    stream = np.random.default_rng(0)
-    epochs = [stream.normal(size=(6, 3)) for _ in range(4)]
-    labels = stream.integers(3, size=6)
-    expected = np.mean([label_margins(one, labels) for one in epochs], axis=0)
-    np.testing.assert_allclose(area_under_margin(iter(epochs), labels), expected)
-
-
-def test_epochs_that_have_not_seen_an_example_do_not_count():
-    seen, unseen = np.array([[1.0, 0.0], [4.0, 0.0]]), np.array([[np.nan] * 2, [2.0, 0.0]])
-    found = area_under_margin([seen, unseen], np.array([0, 0]))
-    np.testing.assert_allclose(found, [1, 3])
-    assert np.isnan(area_under_margin([unseen], np.array([0, 0]))[0])
-
-
-def test_logits_that_cannot_be_used():
-    with pytest.raises(EmptyDatasetError):
-        area_under_margin([], np.array([0]))
-    with pytest.raises(DataError, match="different shapes"):
-        area_under_margin([np.zeros((2, 3)), np.zeros((2, 2))], np.array([0, 1]))
-    with pytest.raises(DataError, match="logits"):
-        area_under_margin([np.zeros(3)], np.array([0]))
-    with pytest.raises(DataError, match="none of the classes"):
-        area_under_margin([np.zeros((1, 2))], np.array([2]))
 
 
 def test_ranks_know_each_class_alone_and_share_ties():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from curate_sets import HEIGHT, WIDTH, dataset_of, photograph, project_of
+from curate_sets import HEIGHT, WIDTH, dataset_of, photograph, project_of, propose
 
 from tilth.curate import measure as measure_module
 from tilth.curate.box_features import BOX_FEATURE_NAMES, box_features
@@ -23,7 +23,7 @@ from tilth.curate.image_metrics import IMAGE_METRIC_NAMES, image_metrics
 from tilth.curate.measure import BOX_FEATURE_SET, IMAGE_FEATURE_SET, measure
 from tilth.data.images import content_hash, read_image, write_jpeg
 from tilth.data.project import Project
-from tilth.data.records import Geometry
+from tilth.data.records import Geometry, ReviewState
 from tilth.errors import DataError, MediaError, StorageError
 
 
@@ -294,3 +294,18 @@ def test_labels_of_whole_pictures_have_no_box_to_measure(tmp_path: Path) -> None
     assert report.boxes == 3
     np.testing.assert_array_equal(stored(mixed)[1], stored(plain)[1])
     assert measure(mixed, progress=False).pictures == 0, "nothing is left to measure"
+
+
+def test_proposals_are_no_boxes_before_they_are_reviewed(tmp_path: Path) -> None:
+    alone, project = (project_of(tmp_path / name, [2, 0, 3]) for name in ("a", "b"))
+    first, second, _ = propose(project, [1, 1, 1])
+    measure(alone, progress=False)
+    report = measure(project, progress=False)
+    assert (report.pictures, report.boxes) == (3, 5)
+    for own, other in zip(stored(project), stored(alone), strict=True):
+        np.testing.assert_array_equal(own, other)  # nor are they neighbours of the others
+    project.catalogue.review(np.array([first]), ReviewState.ACCEPTED)
+    project.catalogue.review(np.array([second]), ReviewState.REJECTED)
+    assert measure(project, progress=False).boxes == 3
+    ids = project.catalogue.read_features(BOX_FEATURE_SET).ids
+    assert np.isin([first, second], ids).tolist() == [True, False]

@@ -101,6 +101,41 @@ def test_all_of_the_radius_is_used(name, gamma):
     torch.testing.assert_close(reached[is_under_way], wanted, rtol=1e-3, atol=3e-7)
 
 
+def on_simplex(points):
+    """The nearest point whose entries are 0 or more and sum to 1, by sorting."""
+    ordered = np.sort(points)[::-1]
+    thresholds = (np.cumsum(ordered) - 1) / np.arange(1, len(points) + 1)
+    return np.maximum(points - thresholds[(ordered > thresholds).sum() - 1], 0)
+
+
+@pytest.mark.parametrize("gamma", [0.001, 0.2, 0.9, 1.3])
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_l2_of_many_classes_is_the_projection_at_some_temperature(gamma, is_mixed):
+    losses, labels, mixed = some_batch(n=12, k=300, seed=11)
+    targets = mixed if is_mixed else labels
+    weights = class_weights(losses, targets, divergence="l2", gamma=gamma)
+    wanted = mixed if is_mixed else one_hot(labels, 300).double()
+    for loss, v, q in zip(losses.numpy(), weights.numpy(), wanted.numpy(), strict=True):
+        low, high = 1e-12, 1e12
+        for _ in range(200):
+            middle = math.sqrt(low * high)
+            projected = on_simplex(q - loss / middle)
+            is_far = ((projected - q) ** 2).sum() > gamma
+            low, high = (middle, high) if is_far else (low, middle)
+        np.testing.assert_allclose(v, projected, atol=1e-6)
+
+
+def test_anchored_kl_without_smoothing_stays_on_the_classes_of_the_target():
+    weights = class_weights(LOSSES, LABEL, divergence="anchored_kl", gamma=0.3, smoothing=0.0)
+    assert weights.tolist() == [[0, 0, 1, 0]]
+    losses, _, mixed = some_batch(n=50, seed=12)
+    weights = class_weights(losses, mixed, divergence="anchored_kl", gamma=0.1, smoothing=0.0)
+    assert (weights[mixed == 0] == 0).all()
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(50))
+    reached = torch.special.xlogy(weights, weights / mixed.clamp(min=1e-9)).sum(dim=1)
+    assert (reached < 0.1 + 1e-5).all()
+
+
 @pytest.mark.parametrize("gamma", [0.05, 0.3, 0.77])
 def test_total_variation_of_mixed_targets_matches_a_linear_programme(gamma):
     from scipy.optimize import linprog
@@ -256,7 +291,7 @@ def test_labels_outside_the_classes_are_named():
             class_weights(LOSSES, torch.tensor([label]), divergence="tv", gamma=0.1)
         assert "row 0" in caught.value.where
     for row in ([0.5, 0.6, 0.0, 0.0], [1.5, -0.5, 0.0, 0.0], [math.nan, 0.0, 0.0, 1.0]):
-        with pytest.raises(DataError, match="not one of the classes"):
+        with pytest.raises(DataError, match="no distribution over the classes"):
             class_weights(LOSSES, torch.tensor([row]), divergence="kl", gamma=0.1)
     with pytest.raises(TrainingError, match="not a number"):
         class_weights(LOSSES * math.nan, LABEL, divergence="tv", gamma=0.1)

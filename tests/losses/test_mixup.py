@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn.functional import one_hot
 
 from tilth.errors import DataError, SettingsError
 from tilth.losses.mixup import (
@@ -15,7 +14,6 @@ from tilth.losses.mixup import (
     mix,
     mixed_targets,
     mixup_plan,
-    trusted_targets,
     weighted_mixup_plan,
 )
 from tilth.seeding import generator
@@ -111,18 +109,6 @@ def test_a_generator_of_torch_gives_the_seed_too():
     ]
     assert torch.equal(plans[0].partners, plans[1].partners)
     assert not torch.equal(plans[0].partners, plans[2].partners)
-
-
-def test_trusted_targets_lean_on_the_prediction():
-    weights = torch.tensor([0.0, 0.25, 0.75, 0.0])
-    targets = one_hot(torch.tensor([0, 0, 0, 1]), 2).float()
-    logits = torch.tensor([[0.0, 1.0]] * 4)
-    softened = trusted_targets(targets, logits, weights)
-    torch.testing.assert_close(softened.sum(dim=1), torch.ones(4))
-    # Weights times n run from 0 to 3, with a hundredth at both ends.
-    assert softened[:, 0].tolist() == pytest.approx([0.01 / 3.02, 1.01 / 3.02, 3.01 / 3.02, 0])
-    even = trusted_targets(targets, logits, torch.full((4,), 0.25))
-    assert even[0].tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_batches_of_one_and_none():

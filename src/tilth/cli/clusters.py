@@ -30,8 +30,8 @@ def command(
 
     K-means on the six standardised features of each box (colour means, grey deviation and entropy,
     relative area). The clusters are found on the original training pictures, or on all originals
-    before the first split; every other box goes to the nearest. Cluster 0 is the largest. Needs
-    'tilth metrics' first.
+    before the first split; every other box goes to the nearest. Cluster 0 is the largest. Proposals
+    of a model have none before they are reviewed. Needs 'tilth metrics' first.
 
     \b
     Example:

@@ -33,8 +33,9 @@ def command(
     """Measure every picture and box that is not measured yet.
 
     Each picture is decoded once: its size, colours, brightness, contrast, sharpness, entropy and
-    hashes, and the features of its boxes. Interrupted, the same command goes on where it stopped.
-    Pictures that cannot be read are listed and tried again next time.
+    hashes, and the features of its boxes; boxes that a model proposed are measured once they are
+    reviewed. Interrupted, the same command goes on where it stopped. Pictures that cannot be read
+    are listed and tried again next time.
 
     \b
     Example:

@@ -24,9 +24,15 @@ from tilth.config import read_toml
 from tilth.errors import SettingsError
 
 LISTS = (".csv", ".tsv", ".jsonl", ".parquet")
+# What else is read beside the option that names a run.
+READ_BESIDE = {
+    "boxes": {"boxes", "split", "task", "top", "output", "project", "quiet", "as_json"},
+    "weights": {"weights", "top", "output", "project", "quiet", "as_json"},
+}
 
 
 def command(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -123,7 +129,7 @@ def command(
     """
     outputs = output or []
     if boxes is not None:
-        _refuse_beside("--boxes", data, probabilities)
+        _refuse_unread(context, "boxes")
         return agreement.command(
             run=boxes,
             split=split,
@@ -136,7 +142,7 @@ def command(
     _check(outputs, split)
     root = find_project(project)
     if weights is not None:
-        _refuse_beside("--weights", data, probabilities)
+        _refuse_unread(context, "weights")
         rank = lazy.attribute("tilth.recipes.weight_ranking:rank_by_weights")
         ranked = rank(root, weights, outputs=outputs)
         return Outcome(ranked, lambda: _show_ranking(ranked, top))
@@ -184,14 +190,23 @@ def _check(outputs: Sequence[Path], split: str) -> None:
             )
 
 
-def _refuse_beside(option: str, data: Path | None, probabilities: Path | None) -> None:
-    if data is not None or probabilities is not None:
+def _refuse_unread(context: typer.Context, name: str) -> None:
+    """Refuse what was given beside an option that names a run, and would change nothing."""
+    unread = [
+        parameter.opts[0] if parameter.opts[0].startswith("-") else "DATA"
+        for parameter in context.command.params
+        if parameter.name not in READ_BESIDE[name] and _is_given(context, parameter.name)
+    ]
+    if unread:
         raise SettingsError(
-            f"{option} RUN has its labels already",
-            expected=f"{option} RUN alone",
-            got=str(data or probabilities),
-            fix=f"leave out DATA and --probabilities, or leave out {option}",
+            f"--{name} RUN has its labels already and does not read {', '.join(unread)}",
+            fix=f"leave out {', '.join(unread)}, or leave out --{name}",
         )
+
+
+def _is_given(context: typer.Context, name: str | None) -> bool:
+    source = context.get_parameter_source(name or "")
+    return source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
 
 
 def _show_ranking(ranked: dict[str, Any], top: int) -> None:

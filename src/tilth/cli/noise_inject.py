@@ -44,7 +44,7 @@ def command(
         typer.Option("--kind", metavar="NAME", help="What noise; of boxes it may be repeated."),
     ],
     output: Annotated[
-        Path, typer.Option("--output", metavar="FILE", help="The noisy labels; a new file.")
+        Path, typer.Option("--output", metavar="PATH", help="The noisy labels; a new place.")
     ],
     source: Annotated[
         str | None,
@@ -122,13 +122,14 @@ def command(
     The output is new, and beside it lies the record of every label that was changed; the source and
     its pictures stay as they are. Kinds for classes: symmetric_flip (always a wrong class),
     symmetric_uniform (any class, the true one included), asymmetric, pair_flip, superclass,
-    instance_dependent, matrix. Kinds for boxes: missed, spurious, moved, swapped. Of a folder of
-    pictures a table of their labels is written, or with --to folders class folders of links.
+    instance_dependent, matrix. Kinds for boxes: missed, spurious, moved, swapped. A folder of
+    pictures becomes class folders of links, which 'tilth train classify' and 'tilth noise find'
+    read as any other; --to csv writes a table in its place.
 
     \b
     Example:
       tilth noise inject train.csv --label label --kind symmetric_flip --rate 0.4 --output noisy.csv
-      tilth noise inject pets/ --kind asymmetric --flip cat=dog --rate 0.3 --output noisy.csv
+      tilth noise inject pets/ --kind asymmetric --flip cat=dog --rate 0.3 --output noisy-pets
       tilth noise inject --kind missed --rate 0.1 --kind moved --rate 0.1 --output noisy.json
     """
     from tilth.data.noise_record import record_beside, refuse_other_records, write_noise_record
@@ -187,10 +188,21 @@ class _Target:
     replace: bool
 
     def write(self, dataset: Dataset, name: str, media_root: Path | None) -> dict[str, Any]:
-        """Write in the format ``name`` unless another was said; what it could not hold."""
+        """Write in the format ``name`` unless another was said; what it could not hold.
+
+        Raises:
+            SettingsError: the name of a file for what is a folder.
+        """
         from tilth.data.formats import load_format
 
         writer = load_format(self.to or name)
+        if writer.TARGET == "folder" and self.output.suffix in (".csv", ".json", ".parquet"):
+            raise SettingsError(
+                f"labels of the format '{self.to or name}' are a folder",
+                where=str(self.output),
+                expected="the name of a folder",
+                fix="choose another name, or a format that is a file: --to csv",
+            )
         options = write_options(writer, self.options)
         fitted, cost = writer.adapt(dataset, options=options)
         over = {"replace": self.replace} if writer.TARGET == "folder" else {}
@@ -242,16 +254,7 @@ def _into_labels(
     )
     noisy, injected = wanted.into(dataset)
     root = images or names_from(dataset.media.uri, path)
-    if name == "folders" and target.to is None:
-        from tilth.data.formats._media_names import relative_names
-        from tilth.data.noise_injection import labels_table, write_labels_table
-
-        names = relative_names(noisy.media.uri, root)
-        write_labels_table(labels_table(noisy, names), target.output)
-        hint = "'tilth train classify' reads class folders: --to folders makes them, of links"
-        written: dict[str, Any] = {"format": "table", "problems": [], "notes": [hint]}
-    else:
-        written = target.write(noisy, name, root)
+    written = target.write(noisy, name, root)
     written["problems"] = [*problem_documents(report.problems), *written["problems"]]
     written["notes"] = list(dict.fromkeys((*report.notes, *written["notes"])))
     return injected, written

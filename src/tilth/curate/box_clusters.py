@@ -16,6 +16,7 @@ from tilth.curate.box_features import CLUSTER_FEATURE_NAMES
 from tilth.curate.clusters import Clusters, cluster, project_2d
 from tilth.curate.measure import BOX_FEATURE_SET
 from tilth.data.dataset import Dataset
+from tilth.data.preannotation import trusted
 from tilth.data.project import Project
 from tilth.data.records import Split
 from tilth.errors import EmptyDatasetError
@@ -56,11 +57,13 @@ def cluster_boxes(
 ) -> BoxClusters:
     """Cluster the boxes of a task by the source's six features, and store the result.
 
+    Boxes that a model proposed have a cluster once they are reviewed.
+
     Raises:
         EmptyDatasetError: no box, or none that may decide, has been measured.
         DataError: fewer different boxes than clusters.
     """
-    dataset = project.catalogue.read(task)
+    dataset = trusted(project.catalogue.read(task))
     ids, rows = _measured(project, dataset)
     fitted = np.isin(ids, dataset.annotations.id[_is_evidence(dataset)])
     if not fitted.any():

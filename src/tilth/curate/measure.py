@@ -23,6 +23,7 @@ from tilth.curate.image_metrics import IMAGE_METRIC_NAMES, image_metrics
 from tilth.data.dataset import Dataset
 from tilth.data.images import content_hash, decode_image, expect_size
 from tilth.data.media_source import is_plain
+from tilth.data.preannotation import is_trusted
 from tilth.data.project import Project
 from tilth.data.records import Geometry
 from tilth.errors import DataError, MediaError, TilthError
@@ -62,6 +63,9 @@ def measure(
 ) -> MeasureReport:
     """Measure every picture and box of a task that the catalogue has no numbers for.
 
+    Boxes that a model proposed are measured once they are reviewed, and rejected ones never: they
+    are no neighbours of the others either.
+
     Args:
         executor: where to decode: any `concurrent.futures` executor, `dask_executor(address)` for
             a cluster. By default this process for a few pictures, else one process a core.
@@ -71,6 +75,7 @@ def measure(
         CatalogueError, StorageError: numbers could not be written; earlier batches are kept.
     """
     dataset = project.catalogue.read(task)
+    dataset = dataset.keep_annotations(is_trusted(dataset))
     todo, errors = _unmeasured(project, dataset, progress)
     already = len(dataset.media) - len(todo) - len(errors)
     pictures = boxes = 0

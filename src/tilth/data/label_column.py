@@ -22,7 +22,7 @@ from tilth.data.atomic import atomic_writer
 from tilth.data.frame_labels import class_codes, class_values, sorted_names
 from tilth.errors import DataError, EmptyDatasetError
 
-__all__ = ["TABLE_SUFFIXES", "LabelColumn", "read_label_column", "write_plain_table"]
+__all__ = ["TABLE_SUFFIXES", "LabelColumn", "read_label_column"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 _BLOCK_BYTES = 2**24  # a row must fit into one
@@ -89,7 +89,7 @@ class LabelColumn:
         if pa.types.is_dictionary(own.type):
             column = column.dictionary_encode()
         field = pa.field(self.name, column.type, metadata=self.table.schema.field(at).metadata)
-        write_plain_table(self.table.set_column(at, field, column), target)
+        _write_plain_table(self.table.set_column(at, field, column), target)
 
 
 def read_label_column(path: Path, name: str) -> LabelColumn:
@@ -155,7 +155,7 @@ def _from_text(path: Path) -> pa.Table:
     )
 
 
-def write_plain_table(table: pa.Table, target: Path) -> None:
+def _write_plain_table(table: pa.Table, target: Path) -> None:
     """Write a table, whole or not at all; the suffix says as what, and text is quoted where needed.
 
     Raises:

@@ -6,30 +6,25 @@ label that was changed, which is the truth of the experiment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from tilth.data.box_noise import inject_box_noise
 from tilth.data.box_noise_record import BoxNoiseSettings
 from tilth.data.dataset import Dataset
-from tilth.data.label_column import LabelColumn, write_plain_table
+from tilth.data.label_column import LabelColumn
 from tilth.data.label_noise import inject_label_noise
 from tilth.data.records import Geometry, Split
-from tilth.errors import DataError, EmptyDatasetError, SettingsError
+from tilth.errors import EmptyDatasetError
 
 __all__ = [
     "Injected",
     "boxes_with_noise",
     "classes_with_noise",
     "column_with_noise",
-    "labels_table",
-    "write_labels_table",
 ]
 
 
@@ -124,54 +119,6 @@ def boxes_with_noise(
         dataset, settings, seed=seed, among=among, swap_matrix=swap_matrix
     )
     return noisy, Injected(noise=record.document(), changes=record.rows(dataset))
-
-
-def labels_table(dataset: Dataset, names: Sequence[str]) -> pa.Table:
-    """The classes of whole pictures as a table of ``picture``, ``label`` and, if any is known,
-    ``split``.
-
-    Args:
-        names: what each picture is called.
-
-    Raises:
-        DataError: a picture with two classes, of which a table of one label a row says nothing.
-    """
-    labels = dataset.annotations
-    rows = np.flatnonzero(labels.geometry == Geometry.LABEL)
-    media = labels.media_index[rows]
-    if len(again := np.flatnonzero(np.diff(media) == 0)):
-        raise DataError(
-            "a picture with two classes does not fit a table of one label a picture",
-            where=names[int(media[again[0]])],
-            fix="choose a format that holds both: --to csv",
-        )
-    classes = [category.name for category in dataset.categories]
-    columns = {
-        "picture": pa.array([names[row] for row in media.tolist()], pa.string()),
-        "label": pa.array([classes[k] for k in labels.category_index[rows].tolist()], pa.string()),
-    }
-    splits = dataset.media.split[media]
-    if (splits != Split.NONE).any():
-        words = [None if code < 0 else Split(code).name.lower() for code in splits.tolist()]
-        columns["split"] = pa.array(words, pa.string())
-    return pa.table(columns)
-
-
-def write_labels_table(table: pa.Table, target: Path) -> None:
-    """Write the table of `labels_table`.
-
-    Raises:
-        SettingsError: another suffix than ``.csv`` and ``.parquet``.
-        StorageError: the disk refused.
-    """
-    if target.suffix not in (".csv", ".parquet"):
-        raise SettingsError(
-            "the labels of pictures are written as a table",
-            where=str(target),
-            expected="a name that ends with .csv or .parquet",
-            fix="or name a format: --to folders makes class folders of links",
-        )
-    write_plain_table(table, target)
 
 
 def _of_part(dataset: Dataset, split: Split | None) -> NDArray[np.bool_]:

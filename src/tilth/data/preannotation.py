@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tilth.data.dataset import Dataset
 from tilth.data.records import ReviewState, Source
 
-__all__ = ["as_preannotations", "awaits_review", "trusted"]
+__all__ = ["as_preannotations", "awaits_review", "is_trusted", "trusted"]
 
 
 def as_preannotations(dataset: Dataset) -> Dataset:
@@ -33,6 +33,11 @@ def awaits_review(dataset: Dataset) -> NDArray[np.bool_]:
     return made & (labels.review_state == ReviewState.UNREVIEWED)
 
 
+def is_trusted(dataset: Dataset) -> NDArray[np.bool_]:
+    """bool [m]: labels that somebody has answered for: neither waiting for review nor rejected."""
+    return ~awaits_review(dataset) & (dataset.annotations.review_state != ReviewState.REJECTED)
+
+
 def trusted(dataset: Dataset) -> Dataset:
     """The labels that a run may learn from and be scored on.
 
@@ -40,11 +45,10 @@ def trusted(dataset: Dataset) -> Dataset:
     picture that has nothing but proposals is left out: that it holds no object is not known.
     """
     labels = dataset.annotations
-    waiting = awaits_review(dataset)
-    rejected = labels.review_state == ReviewState.REJECTED
-    if not (waiting.any() or rejected.any()):
+    waiting, is_kept = awaits_review(dataset), is_trusted(dataset)
+    if is_kept.all():
         return dataset
     answered = np.bincount(labels.media_index[~waiting], minlength=len(dataset.media)) > 0
     proposed = np.bincount(labels.media_index[waiting], minlength=len(dataset.media)) > 0
-    kept = dataset.keep_annotations(~(waiting | rejected))
+    kept = dataset.keep_annotations(is_kept)
     return kept.take(np.flatnonzero(answered | ~proposed))

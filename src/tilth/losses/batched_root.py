@@ -5,8 +5,8 @@ Source: Ridders, 1979, A new algorithm for computing a single root of a real con
 Follows: the three points of an exponential -> `falling_root`.
 Symbols: low, high = ends of the bracket; value = log(f(x) / target), above 0 left of the root.
 Differs: rows share their rounds; the first two try a whole grid, which costs an accelerator no more
-    than one point; both the point and the value are logarithms, in which the divergences that are
-    solved here are all but straight lines.
+    than one point (a processor with many entries halves instead); both the point and the value are
+    logarithms, in which the divergences that are solved here are all but straight lines.
 Checked by: `test_finds_the_root_of_every_row`, `test_ends_answer_for_roots_beyond_them`,
     `test_a_found_root_stays_whatever_the_other_rows_need`
 """
@@ -20,6 +20,8 @@ from torch import Tensor
 __all__ = ["falling_root"]
 
 SMALLEST_GRID, LARGEST_GRID = 16, 64
+# In place of two grids of the smallest size: 2 ** 8 cells where they have (16 + 1) ** 2.
+HALVINGS = 8
 ENTRIES_AT_ONCE = 2**14
 # Ridders' rounds at most. Where asking costs nothing, on the CPU, the last that changes ends them:
 # some five for a smooth function. Enough is what weights in float32 can show, and well above the
@@ -93,11 +95,14 @@ def _bracketed(
     like: Float[Tensor, "r n"],
 ) -> tuple[Float[Tensor, "r 1"], Float[Tensor, "r 1"]]:
     """A cell of a grid in a cell of a grid that holds the root, or lies at the end next to it."""
-    grid = max(SMALLEST_GRID, min(LARGEST_GRID, ENTRIES_AT_ONCE // max(like.numel(), 1)))
+    grid, rounds = min(LARGEST_GRID, ENTRIES_AT_ONCE // max(like.numel(), 1)), 2
+    if grid < SMALLEST_GRID:
+        # What a processor computes one after the other, it had better not compute at all.
+        grid, rounds = (SMALLEST_GRID, 2) if like.is_cuda else (1, HALVINGS)
     steps = torch.linspace(0, 1, grid + 2, dtype=like.dtype, device=like.device)[1:-1]
     low = like.new_full((like.shape[0], 1), log_low)
     width, is_last = log_high - log_low, torch.ones_like(low, dtype=torch.bool)
-    for _ in range(2):
+    for _ in range(rounds):
         # Cells whose right end is still above the target lie left of the root.
         passed = (value(low + width * steps) > 0).sum(dim=1, keepdim=True)
         width /= grid + 1

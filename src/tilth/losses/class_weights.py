@@ -3,7 +3,9 @@
 Source: Kumar, Amid, 2021, Constrained Instance and Class Reweighting for Robust Learning under
     Label Noise, arXiv 2111.05428 (the authors' released program, google-research
     ciw_label_noise); Reed, Lee, Anguelov, Szegedy, Erhan, Rabinovich, 2014, Training Deep Neural
-    Networks on Noisy Labels with Bootstrapping, arXiv 1412.6596 (what total variation comes to).
+    Networks on Noisy Labels with Bootstrapping, arXiv 1412.6596 (what total variation comes to);
+    Michelot, 1986, A finite algorithm for finding the projection of a point onto the canonical
+    simplex of R^n, Journal of Optimization Theory and Applications 50(1) (classes that leave).
 Follows: min over v of sum_k v_k l_k with D'(v, q) <= gamma -> `class_weights`; its value ->
     `class_weighted_losses`.
 Symbols: losses_per_class = l_k = -log p_k; targets = q, a label's e_y or a mix; v = weights;
@@ -26,6 +28,7 @@ from torch.nn.functional import one_hot
 
 from tilth.errors import DataError, SettingsError
 from tilth.losses.batched_root import falling_root
+from tilth.losses.index_range import refuse_outside
 from tilth.losses.instance_weights import refuse_nonsense
 from tilth.losses.reweighting_settings import ClassDivergence
 
@@ -104,21 +107,17 @@ def _distributions(
     targets: Int64[Tensor, "n"] | Float[Tensor, "n k"], num_classes: int
 ) -> Float[Tensor, "n k"]:
     if not targets.is_floating_point():
-        wrong = (targets < 0) | (targets >= num_classes)
-        expected = f"0 to {num_classes - 1}"
-    else:
-        wrong = (targets < 0).any(dim=1) | ~((targets.sum(dim=1) - 1).abs() < 1e-2)
-        expected = "numbers of 0 or more that sum to 1"
+        refuse_outside(targets, num_classes, "a label is not one of the classes")
+        return one_hot(targets, num_classes).double()
+    wrong = (targets < 0).any(dim=1) | ~((targets.sum(dim=1) - 1).abs() < 1e-2)
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise DataError(
-            "a label is not one of the classes",
-            expected=expected,
+            "a target is no distribution over the classes",
+            expected="numbers of 0 or more that sum to 1",
             got=str(targets[row].tolist()),
             where=f"row {row} of the batch",
         )
-    if not targets.is_floating_point():
-        return one_hot(targets, num_classes).double()
     wanted = targets.detach().double()
     return wanted / wanted.sum(dim=1, keepdim=True)
 
@@ -187,50 +186,47 @@ def _shifted_inverse(
 def _within_distance(
     losses: Float[Tensor, "n k"], wanted: Float[Tensor, "n k"], gamma: float
 ) -> Float[Tensor, "n k"]:
-    """||v - q||^2 <= gamma: the projection of q - l / (2 h) on the simplex, h by a root."""
-    excess = _scaled(losses - losses.amin(dim=1, keepdim=True))
+    """||v - q||^2 <= gamma: from the target straight down the losses, as far as gamma lets it.
 
-    def moved(temperatures: Float[Tensor, "n c"]) -> Float[Tensor, "n c k"]:
-        return _on_simplex(wanted.unsqueeze(1) - excess.unsqueeze(1) / temperatures.unsqueeze(2))
-
-    def reached(temperatures: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        return ((moved(temperatures) - wanted.unsqueeze(1)) ** 2).sum(dim=2)
-
-    root = falling_root(reached, gamma, log_low=LOG_LOW, log_high=LOG_HIGH, like=losses)
-    return moved(root.unsqueeze(1)).squeeze(1)
+    A step that takes classes below 0 is too short: they leave for good, and the next one starts at
+    the point of the remaining simplex that is nearest to the target. The support only shrinks along
+    the way, so that a step over too many classes never goes beyond the solution.
+    """
+    excess = losses - losses.amin(dim=1, keepdim=True)
+    stays = torch.ones_like(wanted, dtype=torch.bool)
+    while True:
+        count = stays.sum(dim=1, keepdim=True).clamp(min=1)
+        kept = wanted.where(stays, 0)
+        spare = (1 - kept.sum(dim=1, keepdim=True)) / count
+        left = gamma - (wanted - kept).square().sum(dim=1, keepdim=True) - count * spare**2
+        fall = _scaled(excess.where(stays, 0))
+        fall = (fall.sum(dim=1, keepdim=True) / count - fall).where(stays, 0)
+        length = fall.norm(dim=1, keepdim=True)
+        pace = left.clamp(min=0).sqrt() / length.where(length > 0, 1)
+        weights = (kept + spare + pace * fall).where(stays, 0)
+        if not (leaves := weights < 0).any():
+            return weights
+        stays &= ~leaves
 
 
 def _within_anchored_kl(
     losses: Float[Tensor, "n k"], anchors: Float[Tensor, "n k"], gamma: float
 ) -> Float[Tensor, "n k"]:
     """KL(v || q) <= gamma: v ~ q exp(-l / t), t by a root."""
-    excess = _scaled(losses - losses.amin(dim=1, keepdim=True))
-
-    def log_ratios(temperatures: Float[Tensor, "n c"]) -> Float[Tensor, "n c k"]:
-        """log(v / q)."""
-        logs = -excess.unsqueeze(1) / temperatures.unsqueeze(2)
-        mean = (anchors.unsqueeze(1) * torch.expm1(logs)).sum(dim=2, keepdim=True)
-        return logs - torch.log1p(mean)
+    least = losses.masked_fill(anchors <= 0, math.inf).amin(dim=1, keepdim=True)
+    excess = _scaled((losses - least).clamp(min=0))
+    column = anchors.unsqueeze(2)
 
     def reached(temperatures: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        logs = log_ratios(temperatures)
-        gain = torch.expm1(logs)
-        # Terms that are level at v = q, as in `alpha_divergence`.
-        terms = (gain + 1) * logs.clamp(min=-800) - gain
-        return (anchors.unsqueeze(1) * terms).sum(dim=2)
+        powers = excess.unsqueeze(1) / temperatures.unsqueeze(2)
+        falls = torch.expm1(-powers)
+        lost = (falls @ column).squeeze(2)
+        mean = ((falls + 1).mul_(powers) @ column).squeeze(2) / (1 + lost)
+        return -mean - torch.log1p(lost)
 
     root = falling_root(reached, gamma, log_low=LOG_LOW, log_high=LOG_HIGH, like=losses)
-    weights = anchors * log_ratios(root.unsqueeze(1)).squeeze(1).exp()
+    weights = anchors * (-excess / root.unsqueeze(1)).exp()
     return weights / weights.sum(dim=1, keepdim=True)
-
-
-def _on_simplex(points: Float[Tensor, "*n k"]) -> Float[Tensor, "*n k"]:
-    """The nearest points whose entries are 0 or more and sum to 1."""
-    ordered = points.sort(dim=-1, descending=True).values
-    counts = torch.arange(1, points.shape[-1] + 1, dtype=points.dtype, device=points.device)
-    excess = (ordered.cumsum(dim=-1) - 1) / counts
-    num_positive = (ordered > excess).sum(dim=-1, keepdim=True).clamp(min=1)
-    return (points - excess.gather(-1, num_positive - 1)).clamp(min=0)
 
 
 def _scaled(excess: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:

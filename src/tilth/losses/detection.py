@@ -23,12 +23,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from tilth.errors import DataError, SettingsError
+from tilth.errors import SettingsError
 from tilth.losses.darknet_gradient import darknet_head
 from tilth.losses.detection_assignment import Truths, matching_anchors, slots_of_truths
 from tilth.losses.detection_ignore import boxes_per_picture
 from tilth.losses.detection_settings import DetectionLossSettings
 from tilth.losses.detection_terms import HeadTerms, true_head
+from tilth.losses.index_range import refuse_outside
 from tilth.losses.slot_values import Head, HeadMap
 from tilth.ops.anchor_grid import Anchors
 
@@ -36,6 +37,7 @@ __all__ = ["AnchorGrid", "DetectionLoss"]
 
 # A class that is hardly there would otherwise drown the others with every box of its own.
 LARGEST_BALANCED_WEIGHT = 10.0
+NOT_HELD = "a truth is of a {} that the network's maps do not hold"
 
 
 @runtime_checkable
@@ -170,15 +172,16 @@ class DetectionLoss(nn.Module):
         terms, with the gains and without any weights, detached; 0 where later truths have taken all
         of its slots. It does not depend on the rest of the batch.
         """
-        _refuse_outside("class", class_index, self.num_classes)
-        _refuse_outside("picture", image_index, len(raw_maps[0]))
+        no_picture, batch = NOT_HELD.format("picture"), len(raw_maps[0])
+        refuse_outside(class_index, self.num_classes, NOT_HELD.format("class"), item="truth")
+        refuse_outside(image_index, batch, no_picture, item="truth")
         with torch.autocast(raw_maps[0].device.type, enabled=False):
             regions = boxes_xyxy.new_zeros(0, 4), image_index.new_zeros(0)
             if ignore_boxes_xyxy is not None and ignore_image_index is not None:
-                _refuse_outside("picture", ignore_image_index, len(raw_maps[0]))
+                refuse_outside(ignore_image_index, batch, no_picture, item="region")
                 regions = ignore_boxes_xyxy, ignore_image_index
             weights = torch.ones_like(class_index, dtype=torch.float32)
-            boxes, batch = boxes_xyxy.float(), len(raw_maps[0])
+            boxes = boxes_xyxy.float()
             truths = Truths(
                 boxes_xyxy=boxes,
                 class_index=class_index,
@@ -250,15 +253,3 @@ def _class_weights(
             got=f"{len(given)} numbers",
         )
     return torch.tensor([float(weight) for weight in given])
-
-
-def _refuse_outside(name: str, index: Int64[Tensor, "n"], count: int) -> None:
-    outside = (index < 0) | (index >= count)
-    if outside.any():
-        row = int(outside.nonzero()[0])
-        raise DataError(
-            f"a truth is of a {name} that the network's maps do not hold",
-            expected=f"0 to {count - 1}",
-            got=str(int(index[row])),
-            where=f"truth {row} of the batch",
-        )

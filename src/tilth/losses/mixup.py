@@ -4,14 +4,14 @@ Source: Zhang, Cisse, Dauphin, Lopez-Paz, 2017, mixup: Beyond Empirical Risk Min
     1710.09412v2; Kumar, Amid, 2021, Constrained Instance and Class Reweighting for Robust Learning
     under Label Noise, arXiv 2111.05428 (CICW-M, as the authors' released program does it).
 Follows: section 2 -> `mixup_plan`, `mix`; the program's sample_weight_w, sample_w and weight_w ->
-    `weighted_mixup_plan`; its label_smoothing_w -> `trusted_targets`.
+    `weighted_mixup_plan`.
 Symbols: shares = lambda, c_i, of an example's own part; partners = j_i; power = m_pow; m = w^m_pow.
 Differs: a share for each example, where many programs draw one a batch; probabilities are not
-    rounded; partners are of the process' own batch; edges of `trusted_targets` are on weights times
-    n, whose mean is 1.
+    rounded; partners are of the process' own batch. The program's label_smoothing_w, which leans
+    labels on the prediction, is left out: class weights do that.
 Checked by: `test_plain_plan_is_a_permutation`, `test_partners_follow_the_weights`,
     `test_shares_are_those_of_the_weights`, `test_mixing_by_hand`,
-    `test_plans_repeat_with_the_seed`, `test_trusted_targets_lean_on_the_prediction`
+    `test_plans_repeat_with_the_seed`
 """
 
 from dataclasses import dataclass
@@ -30,13 +30,10 @@ __all__ = [
     "mix",
     "mixed_targets",
     "mixup_plan",
-    "trusted_targets",
     "weighted_mixup_plan",
 ]
 
 Generator = np.random.Generator | torch.Generator
-
-EDGE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,20 +135,6 @@ def mixed_targets(
 ) -> Float[Tensor, "n k"]:
     """Distributions over classes of a mixed batch, from its labels."""
     return mix(one_hot(labels, num_classes).float(), plan)
-
-
-def trusted_targets(
-    targets: Float[Tensor, "n k"], logits: Float[Tensor, "n k"], weights: Float[Tensor, "n"]
-) -> Float[Tensor, "n k"]:
-    """s y + (1 - s) onehot(argmax logits): labels of low weight give way to the prediction.
-
-    s is the weight times n between the batch's least and largest, a hundredth added at both ends.
-    """
-    relative = weights * len(weights)
-    least, most = relative.min() - EDGE, relative.max() + EDGE
-    own = ((relative - least) / (most - least)).unsqueeze(1)
-    predicted = one_hot(logits.detach().argmax(dim=1), logits.shape[1]).to(targets.dtype)
-    return own * targets + (1 - own) * predicted
 
 
 def _draws(generator: Generator) -> np.random.Generator:

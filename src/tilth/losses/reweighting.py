@@ -23,9 +23,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, distributed
 from torch.nn.functional import cross_entropy, log_softmax
 
-from tilth.errors import DataError, SettingsError
+from tilth.errors import SettingsError
 from tilth.losses.class_weights import class_weighted_losses, class_weights
 from tilth.losses.gathered_rows import together
+from tilth.losses.index_range import refuse_outside
 from tilth.losses.instance_weights import element_weights, instance_weights
 from tilth.losses.reweighting_settings import ReweightingSettings
 
@@ -121,7 +122,8 @@ class Reweighting:
         """
         settings = self.settings
         if settings.class_divergence == "none" or step < settings.burn_in * self.steps:
-            _refuse_outside(targets, logits.shape[1])
+            if not targets.is_floating_point():
+                refuse_outside(targets, logits.shape[1], "a label is not one of the classes")
             return cross_entropy(logits.float(), targets, reduction="none")
         losses_per_class = -log_softmax(logits.float(), dim=1)
         weights = class_weights(
@@ -225,17 +227,3 @@ def _harmless(targets: Tensor) -> Tensor:
     if targets.is_floating_point():
         return torch.full_like(targets, 1 / targets.shape[1])
     return torch.zeros_like(targets)
-
-
-def _refuse_outside(targets: Tensor, num_classes: int) -> None:
-    if targets.is_floating_point():
-        return
-    outside = (targets < 0) | (targets >= num_classes)
-    if outside.any():
-        row = int(outside.nonzero()[0])
-        raise DataError(
-            "a label is not one of the classes",
-            expected=f"0 to {num_classes - 1}",
-            got=str(int(targets[row])),
-            where=f"row {row} of the batch",
-        )

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from tilth.errors import DataError, TrainingError
+from tilth.errors import TrainingError
 from tilth.losses.classification import weighted_mean
+from tilth.losses.index_range import refuse_outside
 
 __all__ = ["NUMBER", "Examples", "mean_of"]
 
@@ -54,7 +55,7 @@ class Examples(NamedTuple):
             TrainingError: an entry that the method needs is missing.
         """
         labels: Tensor = batch["label"]
-        _refuse_outside("label", labels, num_classes)
+        refuse_outside(labels, num_classes, "a label is not one of the classes")
         weights: Tensor | None = batch.get("weight")
         if class_weights is not None:
             of_classes = class_weights.to(labels.device)[labels]
@@ -62,7 +63,7 @@ class Examples(NamedTuple):
         rows = None
         if num_rows is not None:
             rows = _entry(batch, "row")
-            _refuse_outside("row", rows, num_rows)
+            refuse_outside(rows, num_rows, "a row is none of those that the loss was made for")
         number = _entry(batch, NUMBER) if is_scheduled else -1
         step = number // batches_per_step if is_scheduled else -1
         return cls(labels, weights, rows, step, number)
@@ -104,15 +105,3 @@ def _entry(batch: Mapping[str, Any], name: str) -> Any:
             got=", ".join(batch),
         )
     return batch[name]
-
-
-def _refuse_outside(name: str, index: Int64[Tensor, "n"], count: int) -> None:
-    outside = (index < 0) | (index >= count)
-    if outside.any():
-        place = int(outside.nonzero()[0])
-        raise DataError(
-            f"a {name} is outside of what the loss was made for",
-            where=f"example {place} of the batch",
-            expected=f"0 to {count - 1}",
-            got=str(int(index[place])),
-        )

@@ -107,7 +107,13 @@ def labelled_rows(frame: Any, settings: ClassifySettings, *, progress: bool = Tr
     texts = TextSettings(
         max_tokens=data.max_tokens, min_count=data.min_count, max_length=data.max_length
     )
-    return FrameDataset.of(frame, columns, texts, progress=progress)
+    try:
+        return FrameDataset.of(frame, columns, texts, progress=progress)
+    except DataError as error:
+        for name in ("on_missing", "on_empty"):
+            if f"{name}='drop'" in (error.fix or ""):
+                error.fix = f"{error.fix} (--set data.{name}=drop)"
+        raise
 
 
 def _refuse_missing_column(table: pa.Table, what: str, name: str) -> None:

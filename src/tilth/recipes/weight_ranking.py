@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tilth.curate.class_ranks import rank_within_class
 from tilth.curate.label_folds import same_values
-from tilth.curate.training_dynamics import rank_within_class
 from tilth.data.project import Project
 from tilth.errors import DataError
 from tilth.recipes.run_names import existing_run

@@ -87,12 +87,10 @@ class RunFolder:
             "the folder holds another run",
             where=str(self.root),
             expected="the same settings, data, model and number of processes",
-            got="; ".join(
-                f"{k}: {now!r} now, {was!r} there" for k, (was, now) in differing.items()
-            ),
+            got="; ".join(_difference(name, *values) for name, values in differing.items()),
             fix="extend=True trains longer, though not on the cosine of a run of that length"
             if only_steps
-            else "choose a new run folder, or put the settings back",
+            else "choose another run folder (--name on the command line), or put back what differs",
         )
 
     def claim(self, versions: Mapping[str, str]) -> None:
@@ -129,8 +127,14 @@ class RunFolder:
             "the folder holds a run that cannot be identified",
             where=str(self.root),
             got=got,
-            fix="choose a new run folder",
+            fix="choose another run folder (--name on the command line)",
         )
+
+
+def _difference(name: str, was: Any, now: Any) -> str:
+    if name.endswith("digest"):
+        return f"{name}: what it was made of has changed"
+    return f"{name}: {now!r} now, {was!r} there"
 
 
 def flat_identity(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -46,13 +46,12 @@ class SamplingSettings:
 
     Attributes:
         kind: "uniform", each picture once an epoch; "class", those with rare classes more often;
-            "cluster", every cluster of objects as often as every other; "weights", as the caller
-            says.
+            "cluster", every cluster of objects as often as every other.
         threshold: of "class": classes in less than this share of the pictures are lifted, by the
             square root of what they lack.
     """
 
-    kind: Literal["uniform", "class", "cluster", "weights"] = "uniform"
+    kind: Literal["uniform", "class", "cluster"] = "uniform"
     threshold: float = 1.0
 
     def __post_init__(self) -> None:
@@ -214,36 +213,25 @@ def build_sampler(
     *,
     seed: int,
     clusters: NDArray[np.int64] | None = None,
-    weights: NDArray[np.floating[Any]] | None = None,
 ) -> PictureSampler:
     """The sampler that the settings name.
 
     Args:
         clusters: int64 [n], of "cluster": see `cluster_weights`.
-        weights: float [n], of "weights".
 
     Raises:
-        DataError: clusters or weights are missing, or not one a picture.
+        DataError: clusters are missing, or not one a picture.
     """
     if settings.kind == "uniform":
         return UniformSampler(len(dataset.media), seed=seed)
     if settings.kind == "class":
         factors = repeat_factors(dataset, settings.threshold)
         return WeightedSampler(factors, seed=seed, kind="class")
-    if settings.kind == "cluster":
-        labels = _one_a_picture(clusters, dataset, "the cluster of each picture")
-        return WeightedSampler(cluster_weights(labels), seed=seed, kind="cluster")
-    return WeightedSampler(
-        _one_a_picture(weights, dataset, "the weight of each picture"), seed=seed
-    )
-
-
-def _one_a_picture(values: NDArray[Any] | None, dataset: Dataset, what: str) -> NDArray[Any]:
-    if values is None or len(values) != len(dataset.media):
+    if clusters is None or len(clusters) != len(dataset.media):
         raise DataError(
-            "the pictures cannot be sampled in this way",
-            expected=f"{what}, {len(dataset.media)} of them",
-            got="none" if values is None else str(len(values)),
-            fix="sampling.kind = 'uniform', or cluster the boxes first: tilth cluster",
+            "the pictures cannot be sampled by cluster",
+            expected=f"the cluster of each picture, {len(dataset.media)} of them",
+            got="none" if clusters is None else str(len(clusters)),
+            fix="sampling.kind = 'uniform', or cluster the boxes first: tilth clusters",
         )
-    return values
+    return WeightedSampler(cluster_weights(clusters), seed=seed, kind="cluster")
