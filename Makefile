@@ -49,6 +49,7 @@ docs: $(TEST_READY)  ## write the generated pages: command line, formats, papers
 	$(BIN)/python docs/papers.py
 	$(BIN)/python docs/label_formats.py
 	$(BIN)/python docs/label_noise_figure.py
+	$(BIN)/python docs/differentiable_models.py
 	$(BIN)/python benchmarks/evidence.py
 
 clean:  ## remove everything that the verbs above have made

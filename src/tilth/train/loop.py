@@ -87,7 +87,8 @@ def fit(
     Args:
         model: any module; moved to the device in place.
         loss: ``loss(model, batch)`` gives scalar terms, ``total`` among them, and must run the
-            module that it is given by calling it, not by its attributes.
+            module that it is given by calling it, not by its attributes. One with ``state_dict``
+            and ``load_state_dict`` is kept in checkpoints.
         batches: ``batches.batch(number)``, a pure function; see `Batches`.
         evaluate: gives numbers, ``score`` (higher is better) among them, for a module in eval
             mode and float32. Called in every process, so that it can share the work out
@@ -116,7 +117,7 @@ def fit(
     >>> done.loss["total"] < 0.05
     True
     """
-    run = start_run(model, batches, settings=settings, run_dir=run_dir, extend=extend)
+    run = start_run(model, batches, settings=settings, run_dir=run_dir, extend=extend, loss=loss)
     bar = training_bar(run.progress.step, settings.steps, visible=progress and run.is_main)
     with closing(run), closing(run.batches(batches)) as stream, bar as show:
         while not run.is_over:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -89,6 +89,19 @@ class RunProgress:
     patience: Patience = field(default_factory=Patience)
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A loss with a state of its own, which checkpoints hold: tensors and plain values."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """All that it needs to go on."""
+        ...
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take it up again."""
+        ...
+
+
 class _Forward(nn.Module):
     """What the loss calls. accelerate replaces ``forward`` of the module that it is given; this
     wrapper takes that, so that the caller's model comes out of training as it went in."""
@@ -112,6 +125,7 @@ class Run:
         average: the moving average of the weights, or None.
         freezing: which weights are not trained at the current step.
         resumed_from: the step of the checkpoint that was picked up, 0 for a fresh run.
+        loss: where it has a state of its own; None otherwise.
         held: the lock of the folder, in the main process; `close` lets it go.
     """
 
@@ -125,6 +139,7 @@ class Run:
     freezing: Freezing
     progress: RunProgress
     resumed_from: int
+    loss: Remembers | None = None
     held: ExitStack = field(default_factory=ExitStack)
     throughput: Throughput = field(default_factory=Throughput)
 
@@ -285,6 +300,7 @@ class Run:
                 state={
                     "optimiser": self.optimiser.state_dict(),
                     "scaler": scaler.state_dict() if scaler else {},
+                    **({"loss": self.loss.state_dict()} if self.loss is not None else {}),
                 },
                 progress=asdict(self.progress),
             )
@@ -320,9 +336,18 @@ class Run:
 
 
 def start_run(
-    model: nn.Module, batches: Batches, *, settings: LoopSettings, run_dir: Path, extend: bool
+    model: nn.Module,
+    batches: Batches,
+    *,
+    settings: LoopSettings,
+    run_dir: Path,
+    extend: bool,
+    loss: object = None,
 ) -> Run:
     """Begin a run in ``run_dir``, or pick up the one that lies there at its last checkpoint.
+
+    Args:
+        loss: what has a state of its own (`Remembers`) is picked up too.
 
     Raises:
         TrainingError: the folder holds another run, its checkpoints are damaged, or another process
@@ -333,7 +358,10 @@ def start_run(
     with ExitStack() as held:  # an error lets the folder go
         if accelerator.is_main_process:
             held.enter_context(run_lock(run_dir))
-        run = _picked_up(model, batches, accelerator, settings, run_dir, extend=extend)
+        remembers = loss if isinstance(loss, Remembers) else None
+        run = _picked_up(
+            model, batches, accelerator, settings, run_dir, extend=extend, loss=remembers
+        )
         run.held = held.pop_all()
     return run
 
@@ -346,6 +374,7 @@ def _picked_up(
     run_dir: Path,
     *,
     extend: bool,
+    loss: Remembers | None,
 ) -> Run:
     folder = RunFolder(run_dir, _identity(model, batches, settings, accelerator.num_processes))
     folder.check(extend=extend)
@@ -377,6 +406,8 @@ def _picked_up(
         optimiser.load_state_dict(state["optimiser"])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
+        if loss is not None and "loss" in state:
+            loss.load_state_dict(state["loss"])
         patience = Patience(**checkpoint.progress.pop("patience", {}))
         progress = RunProgress(**checkpoint.progress, patience=patience)
         if extend and patience.is_over(settings.patience):
@@ -399,6 +430,7 @@ def _picked_up(
         freezing=freezing,
         progress=progress,
         resumed_from=progress.step,
+        loss=loss,
     )
 
 

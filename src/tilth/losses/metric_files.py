@@ -1,0 +1,144 @@
+"""A fitted surrogate in a folder: what it is (JSON) and its weights (safetensors)."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tilth.config import load_settings, settings_to_dict
+from tilth.errors import DataError, SettingsError, TilthError
+from tilth.losses.metric_surrogate import MetricSurrogate
+from tilth.losses.metric_values import Metric, metric_of
+from tilth.losses.surrogate_fit import Quality
+from tilth.losses.surrogate_inputs import INPUTS
+from tilth.losses.surrogate_settings import SurrogateSettings
+
+__all__ = ["read_surrogate", "save_surrogate"]
+
+_RECORD, _WEIGHTS = "surrogate.json", "members.safetensors"
+_FORMAT = 1
+
+
+def save_surrogate(surrogate: MetricSurrogate, folder: Path, *, metric: str = "") -> Path:
+    """Write a surrogate, all of it or nothing; an older one in the folder's place goes.
+
+    Args:
+        metric: its name, for whoever reads it.
+
+    Raises:
+        SettingsError: its model is of another library, which keeps its own files.
+        DataError: the folder holds something else.
+    """
+    if surrogate.given is not None or surrogate.example is None:
+        raise SettingsError(
+            "only a surrogate of Tilth's own networks, once fitted, can be written",
+            fix="keep the given model in its own format (.skops, .keras, .onnx), and give its file",
+        )
+    folder = Path(folder)
+    if folder.exists() and not (folder / _RECORD).is_file():
+        raise DataError("there is something else in the surrogate's place", where=str(folder))
+    record = {
+        "format": _FORMAT,
+        "metric": metric,
+        "inputs": surrogate.inputs.name,
+        "rules": asdict(surrogate.rules),
+        "set_size": surrogate.set_size,
+        "settings": settings_to_dict(surrogate.settings),
+        "shapes": [list(each.shape) for each in surrogate.example],
+        "kinds": [str(each.dtype).removeprefix("torch.") for each in surrogate.example],
+        "fitted_steps": surrogate.fitted_steps,
+        "seed": surrogate.seed,
+        "quality": None if surrogate.quality is None else surrogate.quality.as_dict(),
+    }
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.part")
+    try:
+        part.mkdir(parents=True)
+        weights = {name: value.contiguous() for name, value in surrogate.state_dict().items()}
+        save_file(weights, str(part / _WEIGHTS))
+        (part / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.old")
+            os.replace(folder, old)
+            os.replace(part, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def read_surrogate(
+    folder: str | Path,
+    metric: Metric | str | None = None,
+    *,
+    workers: int = 0,
+    budget: int | None = None,
+) -> MetricSurrogate:
+    """The surrogate that a folder holds.
+
+    Args:
+        metric: the one that it was fitted to; None reads one that is not watched.
+        workers, budget: of its calls.
+
+    Raises:
+        DataError: no surrogate, or one that is damaged.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        weights = load_file(str(folder / _WEIGHTS))
+        if record["format"] != _FORMAT:
+            raise DataError(
+                "a surrogate of another age",
+                expected=f"format {_FORMAT}",
+                got=str(record["format"]),
+            )
+        surrogate = _made(record, metric, workers=workers, budget=budget)
+        surrogate.load_state_dict(weights)
+    except TilthError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise DataError(
+            "the folder holds no surrogate that can be read",
+            where=str(folder),
+            got=str(error).splitlines()[0],
+            fix="tilth metric fit writes one",
+        ) from error
+    return surrogate
+
+
+def _made(
+    record: dict[str, Any], metric: Metric | str | None, *, workers: int, budget: int | None
+) -> MetricSurrogate:
+    rules, name = record["rules"], record["inputs"]
+    inputs: Any = name if name in INPUTS else metric_of(name)
+    surrogate = MetricSurrogate(
+        metric,
+        inputs=inputs,
+        goal=rules["goal"],
+        limits=(rules["low"], rules["high"]),
+        per="set" if record["set_size"] else "example",
+        set_size=record["set_size"] or 1,
+        on_failure=rules["on_failure"],
+        workers=workers,
+        budget=budget,
+        settings=load_settings(SurrogateSettings, values=record["settings"]),
+        seed=record["seed"],
+    )
+    shapes = zip(record["shapes"], record["kinds"], strict=True)
+    prediction, target = (torch.zeros(shape, dtype=getattr(torch, kind)) for shape, kind in shapes)
+    surrogate.make_members(prediction, target)
+    surrogate.fitted_steps = record["fitted_steps"]
+    if record["quality"] is not None:
+        surrogate.quality = Quality(**record["quality"])
+    return surrogate

@@ -1,0 +1,87 @@
+"""A model that predicts a metric already, as a member of a surrogate."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tilth.errors import DataError
+from tilth.losses.differentiable import as_differentiable
+from tilth.losses.metric_replay import Examples
+from tilth.losses.surrogate_inputs import Inputs
+
+__all__ = ["GivenMember", "given_member"]
+
+
+class FeatureModel(nn.Module):
+    """What a model of features says of a pair.
+
+    Args:
+        inputs: makes the features.
+        model: gives [n], [n, 1] of them.
+    """
+
+    def __init__(self, inputs: Inputs, model: nn.Module) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.model = model
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Float[Tensor, n]:
+        """The metric of each example."""
+        features = self.inputs.channels(prediction, target)
+        values: Tensor = self.model(features)
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.shape != features.shape[:1]:
+            raise DataError(
+                "the model that predicts the metric gives no single number an example",
+                expected=str([len(features)]),
+                got=str(list(values.shape)),
+            )
+        return values.to(prediction.dtype)
+
+
+@dataclass(kw_only=True)
+class GivenMember:
+    """A model of the user's, and how it is fitted anew.
+
+    Attributes:
+        module: for the surrogate's members.
+        estimator: of scikit-learn, fitted anew on all that was scored; None for modules, which go
+            on from where they are.
+    """
+
+    module: nn.Module
+    inputs: Inputs
+    estimator: Any
+    seed: int
+
+    def fitted_anew(self, known: Examples) -> nn.Module:
+        """The estimator's successor, fitted to these examples."""
+        from sklearn.base import clone
+
+        with torch.no_grad():
+            features = self.inputs.channels(known.predictions, known.targets).double().numpy()
+        estimator = clone(self.estimator).fit(features, known.values.double().numpy())
+        differentiable = as_differentiable(estimator, sample=features, seed=self.seed)
+        return FeatureModel(self.inputs, differentiable).requires_grad_(False)
+
+
+def given_member(model: Any, inputs: Inputs, *, seed: int) -> GivenMember:
+    """A torch module, an estimator, a Keras model or a file, as a member.
+
+    A torch module is copied: the surrogate may train it on.
+    """
+    if isinstance(model, nn.Module):
+        module: nn.Module = copy.deepcopy(model)
+        estimator = None
+    else:
+        module = as_differentiable(model, seed=seed)
+        estimator = model if hasattr(model, "get_params") and hasattr(model, "predict") else None
+    wrapped = FeatureModel(inputs, module).eval().requires_grad_(False)
+    return GivenMember(module=wrapped, inputs=inputs, estimator=estimator, seed=seed)

@@ -1,0 +1,288 @@
+"""Training by a learned metric does the same however it is interrupted or shared out."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from metric_toys import (
+    Points,
+    broken,
+    constant,
+    largest_error,
+    mean_squares,
+    network,
+    one_sided,
+    outputs,
+    sometimes,
+)
+
+from tilth.errors import SettingsError, TrainingError
+from tilth.losses.metric_loss import Answers, MetricLoss, surrogate_of
+from tilth.losses.metric_settings import MetricSettings
+from tilth.losses.metric_surrogate import MetricSurrogate
+from tilth.losses.surrogate_settings import SurrogateSettings
+from tilth.train.loop import LoopSettings, fit
+
+NETWORK = SurrogateSettings(members=2, width=4, fit_steps=40, batch_size=16)
+SETTINGS = MetricSettings(
+    metric="metric_toys:largest_error",
+    low=0.0,
+    begin=0.3,
+    ramp=0.1,
+    look_every=2,
+    calls_per_look=8,
+    refresh_steps=3,
+    window=32,
+    workers=0,
+    on_alarm="warn",
+    network=NETWORK,
+)
+LOOP = LoopSettings(
+    steps=40, learning_rate=0.01, checkpoint_every=7, log_every=5, seed=3, device="cpu"
+)
+
+
+def _loss(settings=SETTINGS, steps=40, metric=largest_error, **options):
+    surrogate = MetricSurrogate(
+        metric,
+        goal=settings.goal,
+        limits=(settings.low, settings.high),
+        workers=settings.workers,
+        budget=settings.calls or None,
+        on_failure=settings.on_failure,
+        settings=settings.network,
+    )
+    return MetricLoss(
+        mean_squares, surrogate, outputs=outputs, steps=steps, settings=settings, **options
+    )
+
+
+def _stepped(loss, steps, model=None, rate=0.05):
+    """The terms of each step of plain gradient descent."""
+    model = network() if model is None else model
+    terms = []
+    for step in range(steps):
+        model.zero_grad()
+        terms.append(loss(model, Points().batch(step)))
+        terms[-1]["total"].backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= rate * parameter.grad
+    return terms
+
+
+def _trained(run_dir, loss, *, stop_at=None):
+    """A run; its weights. One that is stopped raises after the checkpoint before ``stop_at``."""
+
+    class Stopping(Points):
+        def batch(self, step):
+            if step == stop_at:
+                raise KeyboardInterrupt
+            return super().batch(step)
+
+    model = network()
+    fit(model, loss, Stopping(), settings=LOOP, run_dir=run_dir, progress=False)
+    return model.state_dict()
+
+
+def test_resumed_run_is_the_same_bit_for_bit(tmp_path):
+    whole = _trained(tmp_path / "whole", _loss())
+    for stop_at in (9, 24, 36):  # before the surrogate's first fit, and after it
+        run_dir = tmp_path / f"stopped-{stop_at}"
+        with pytest.raises(KeyboardInterrupt):
+            _trained(run_dir, _loss(), stop_at=stop_at)
+        loss = _loss()
+        resumed = _trained(run_dir, loss)
+        assert all(torch.equal(resumed[name], whole[name]) for name in whole), stop_at
+        assert loss.watch.readings[-1].step == 36
+
+
+@pytest.mark.cluster
+def test_workers_change_nothing(tmp_path):
+    here = _trained(tmp_path / "here", _loss())
+    loss = _loss(replace(SETTINGS, workers=2))
+    there = _trained(tmp_path / "there", loss)
+    loss.close()
+    assert all(torch.equal(there[name], here[name]) for name in here)
+
+
+def test_the_metric_waits_until_it_was_learned():
+    loss = _loss()
+    terms = _stepped(loss, 40)
+    assert all(float(term["metric_loss"]) == 0 for term in terms[:12])
+    assert all(float(term["metric_loss"]) != 0 for term in terms[14:])
+    assert loss.notices[0].startswith("the metric is learned from 48 outputs")
+    calls = [float(term["metric_calls"]) for term in terms]
+    assert calls == [8 * (step // 2 + 1) for step in range(40)]
+
+
+def test_shares_go_from_the_ordinary_loss_to_their_ends():
+    loss = _loss(replace(SETTINGS, ordinary=0.25, weight=2.0), steps=100)
+    loss._is_ready = True
+    assert loss.shares(29) == (1.0, 0.0)
+    assert loss.shares(34)[1] == pytest.approx(2.0 * 5 / 11)
+    assert loss.shares(40) == (0.25, 2.0)
+
+
+def test_balanced_parts_pull_equally_hard():
+    """The gradient of the metric's part is as long as that of the ordinary loss, at the outputs."""
+    loss, model = _loss(replace(SETTINGS, ordinary=0.0)), network()
+    _stepped(loss, 30, model)
+    answers = {}
+
+    def kept(x):
+        answers["y"] = model(x)
+        return answers["y"]
+
+    loss.factor = 0.0  # no smoothing from earlier steps
+    batch = Points().batch(31)
+    total = loss(kept, batch)["total"]
+    metric = torch.autograd.grad(total, answers["y"])[0].norm()
+    ordinary = (2 / 32 * (answers["y"] - batch["y"])).norm()
+    assert metric.item() == pytest.approx(ordinary.item(), rel=1e-4)
+
+
+def test_balanced_and_plain_gradients_point_the_same_way():
+    loss, model = _loss(replace(SETTINGS, ordinary=0.0)), network()
+    _stepped(loss, 30, model)
+    gradients = []
+    for balance in ("gradient", "value"):
+        loss.settings = replace(loss.settings, balance=balance)
+        loss.count = 31  # no look
+        model.zero_grad()
+        loss(model, Points().batch(31))["total"].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9999
+
+
+def test_metric_gets_better_than_under_the_ordinary_loss_alone():
+    """Errors above the target cost five times as much, which mean squares do not know."""
+
+    def cost(model):
+        batch = Points(300).batch(10_000)
+        pairs = zip(*(part.detach().numpy() for part in outputs(model, batch)), strict=True)
+        return np.mean([one_sided(*pair) for pair in pairs])
+
+    costs = []
+    for each in (_loss(replace(SETTINGS, ordinary=0.3), 200, one_sided), mean_squares):
+        model = network()
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+        for step in range(200):
+            optimiser.zero_grad()
+            each(model, Points().batch(step))["total"].backward()
+            optimiser.step()
+        costs.append(cost(model))
+    assert costs[0] < 0.9 * costs[1]
+
+
+def test_the_network_is_asked_once_a_step():
+    loss, model, asked = _loss(), network(), []
+    model.register_forward_hook(lambda *_: asked.append(1))
+    _stepped(loss, 20, model)
+    assert len(asked) == 20
+
+
+def test_answers_are_remembered_by_identity():
+    answers = Answers(network())
+    x = torch.rand(3, 4)
+    assert answers(x) is answers(x)
+    assert answers(x) is not answers(x.clone())
+    assert answers.training
+
+
+class Lying(torch.nn.Module):
+    """Believes that large outputs are good."""
+
+    def forward(self, features):
+        return -features.mean(dim=1)
+
+
+def _exploitable(**changed):
+    settings = replace(
+        SETTINGS, **{"surrogate": "given", "begin": 0.0, "ramp": 0.0, "refresh": False, **changed}
+    )
+    surrogate = MetricSurrogate(largest_error, Lying(), inputs=lambda p, t: p)
+    return MetricLoss(mean_squares, surrogate, outputs=outputs, steps=60, settings=settings)
+
+
+def test_exploited_frozen_surrogate_raises_the_alarm():
+    loss = _exploitable(ordinary=0.0, balance="value")
+    _stepped(loss, 60)
+    first, last = loss.watch.readings[4], loss.watch.readings[-1]
+    assert last.believed < first.believed  # better, as the surrogate has it
+    assert last.true > first.true  # worse
+    assert any(reason.startswith("exploited") for reason in last.reasons)
+    assert any("alarm" in notice for notice in loss.notices)
+
+
+def test_alarm_leaves_the_ordinary_loss_alone():
+    loss = _exploitable(ordinary=0.0, balance="value", on_alarm="ordinary")
+    terms = _stepped(loss, 60)
+    under_alarm = [term for term in terms if float(term["metric_alarm"])]
+    assert under_alarm
+    assert all(float(term["metric_loss"]) == 0 for term in under_alarm)
+    warned = _exploitable(ordinary=0.0, balance="value")
+    _stepped(warned, 60)
+    assert loss.watch.readings[-1].true < warned.watch.readings[-1].true
+
+
+def test_alarm_stops_the_run_on_request():
+    with pytest.raises(TrainingError, match="parted company"):
+        _stepped(_exploitable(ordinary=0.0, balance="value", on_alarm="stop"), 60)
+
+
+def test_the_budget_ends_looks_and_is_told():
+    loss = _loss(replace(SETTINGS, calls=100))
+    _stepped(loss, 40)
+    assert loss.surrogate.calls.spent.calls == 96
+    assert sum("budget of 100 metric calls is spent" in text for text in loss.notices) == 1
+
+
+def test_bad_metrics_end_the_run_with_what_they_did():
+    with pytest.raises(TrainingError, match="no such thing as speech"):
+        _stepped(_loss(metric=broken), 10)
+    with pytest.raises(TrainingError, match="is 1 for all 48 outputs"):
+        _stepped(_loss(metric=constant), 20)
+    skipping = replace(SETTINGS, on_failure="skip")
+    terms = _stepped(_loss(skipping, metric=sometimes), 40)
+    assert all(math.isfinite(float(term["total"].detach())) for term in terms)
+
+
+def test_outputs_without_a_gradient_are_refused():
+    loss = _loss()
+    loss.outputs = lambda model, batch: (model(batch["x"]).detach(), batch["y"])
+    with pytest.raises(TrainingError, match="carry no gradient"):
+        loss(network(), Points().batch(0))
+
+
+def test_too_few_outputs_before_the_metric_joins_are_said():
+    loss = _loss(replace(SETTINGS, calls_per_look=1, look_every=10))
+    with pytest.raises(TrainingError, match="too few outputs were scored"):
+        _stepped(loss, 40)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"weight": 0.0, "ordinary": 0.0},
+        {"begin": 1.5},
+        {"look_every": 0},
+        {"begin": 0.0},
+        {"refresh": False},
+        {"low": 1.0, "high": 0.0},
+        {"least_correlation": 2.0},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong):
+    with pytest.raises(SettingsError):
+        replace(SETTINGS, **wrong)
+
+
+def test_settings_make_the_surrogate():
+    made = surrogate_of(replace(SETTINGS, goal="higher", high=9.0, calls=7), "table", seed=2)
+    assert (made.rules.goal, made.rules.high, made.calls.spent.budget) == ("higher", 9.0, 7)
+    assert made.inputs.name == "table"
+    prediction, target = np.ones(3), np.zeros(3)
+    assert made.calls.values([prediction], [target]).tolist() == [1.0]
