@@ -192,6 +192,16 @@ def test_answers_are_remembered_by_identity():
     assert answers.training
 
 
+def test_a_refreshed_surrogate_keeps_what_it_was_fitted_to():
+    surrogate = MetricSurrogate(largest_error, limits=(0.0, None), settings=NETWORK)
+    surrogate.fit(torch.rand(100, 2), torch.rand(100, 2), progress=False)
+    settings = replace(SETTINGS, surrogate="given", begin=0.0)
+    loss = MetricLoss(mean_squares, surrogate, outputs=outputs, steps=40, settings=settings)
+    _stepped(loss, 3)
+    assert len(loss.replay) == 100 + 8
+    assert torch.equal(loss.replay.all().predictions[:100], surrogate.bank.all().predictions)
+
+
 class Lying(torch.nn.Module):
     """Believes that large outputs are good."""
 

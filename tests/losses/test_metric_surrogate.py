@@ -202,6 +202,10 @@ def test_what_was_written_is_read_back_to_the_bit(tmp_path, surrogate):
     prediction, target = _rows(30, seed=5)
     assert torch.equal(other(prediction, target), surrogate(prediction, target))
     assert other.quality == surrogate.quality
+    for held_out in (True, False):
+        ours, theirs = surrogate.bank.all(held_out=held_out), other.bank.all(held_out=held_out)
+        assert torch.equal(ours.predictions, theirs.predictions)
+        assert torch.equal(ours.values, theirs.values)
     save_surrogate(other, folder)  # takes the place of an older one
     assert [path.name for path in tmp_path.iterdir()] == ["learned"]
 

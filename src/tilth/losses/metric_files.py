@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from tilth.config import load_settings, settings_to_dict
 from tilth.errors import DataError, SettingsError, TilthError
+from tilth.losses.metric_replay import Replay
 from tilth.losses.metric_surrogate import MetricSurrogate
 from tilth.losses.metric_values import Metric, metric_of
 from tilth.losses.surrogate_fit import Quality
@@ -24,15 +26,19 @@ from tilth.losses.surrogate_settings import SurrogateSettings
 
 __all__ = ["read_surrogate", "save_surrogate"]
 
-_RECORD, _WEIGHTS = "surrogate.json", "members.safetensors"
+_RECORD, _WEIGHTS, _BANK = "surrogate.json", "members.safetensors", "bank.safetensors"
 _FORMAT = 1
 
 
-def save_surrogate(surrogate: MetricSurrogate, folder: Path, *, metric: str = "") -> Path:
+def save_surrogate(
+    surrogate: MetricSurrogate, folder: Path, *, metric: str = "", with_bank: bool = True
+) -> Path:
     """Write a surrogate, all of it or nothing; an older one in the folder's place goes.
 
     Args:
         metric: its name, for whoever reads it.
+        with_bank: write the outputs too that it was fitted to, so that a run which refreshes it
+            does not forget them.
 
     Raises:
         SettingsError: its model is of another library, which keeps its own files.
@@ -64,6 +70,8 @@ def save_surrogate(surrogate: MetricSurrogate, folder: Path, *, metric: str = ""
         part.mkdir(parents=True)
         weights = {name: value.contiguous() for name, value in surrogate.state_dict().items()}
         save_file(weights, str(part / _WEIGHTS))
+        if with_bank and surrogate.bank is not None:
+            save_file(_flat(surrogate.bank), str(part / _BANK))
         (part / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
         if folder.exists():
             old = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.old")
@@ -105,6 +113,8 @@ def read_surrogate(
             )
         surrogate = _made(record, metric, workers=workers, budget=budget)
         surrogate.load_state_dict(weights)
+        if (folder / _BANK).is_file():
+            surrogate.bank = _replay(load_file(str(folder / _BANK)))
     except TilthError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -115,6 +125,32 @@ def read_surrogate(
             fix="tilth metric fit writes one",
         ) from error
     return surrogate
+
+
+def _flat(bank: Replay) -> dict[str, torch.Tensor]:
+    """All examples one after the other, in tensors that safetensors can hold."""
+    kept = bank.state_dict()["kept"]
+    flat = {"numbers": torch.tensor([entry[0] for entry in kept])}
+    for name, place in (("predictions", 1), ("targets", 2)):
+        parts = [entry[place] for entry in kept]
+        shapes = torch.tensor([list(part.shape) for part in parts], dtype=torch.int64)
+        flat[f"{name}_shapes"] = shapes.reshape(len(parts), -1)
+        flat[name] = torch.cat([part.reshape(-1) for part in parts])
+    flat["values"] = torch.tensor([entry[3] for entry in kept], dtype=torch.float64)
+    return flat
+
+
+def _replay(flat: dict[str, torch.Tensor]) -> Replay:
+    sides = []
+    for name in ("predictions", "targets"):
+        shapes = flat[f"{name}_shapes"].tolist()
+        parts = flat[name].split([math.prod(shape) for shape in shapes])
+        sides.append([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)])
+    numbers = flat["numbers"].tolist()
+    kept = list(zip(numbers, *sides, flat["values"].tolist(), strict=True))
+    bank = Replay(capacity=len(kept), recent_share=0.0)
+    bank.load_state_dict({"count": numbers[-1] + 1, "kept": kept})
+    return bank
 
 
 def _made(

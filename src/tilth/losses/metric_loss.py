@@ -65,9 +65,9 @@ class Answers(nn.Module):
         mode = torch.is_grad_enabled(), getattr(self.module, "training", True)
         for when, known, also, answer in self.given:
             same = when == mode and len(known) == len(inputs) and also.keys() == options.keys()
-            if same and all(a is b for a, b in zip(known, inputs, strict=True)):
-                if all(also[name] is options[name] for name in also):
-                    return answer
+            same = same and all(one is other for one, other in zip(known, inputs, strict=True))
+            if same and all(also[name] is options[name] for name in also):
+                return answer
         answer = self.module(*inputs, **options)
         self.given.append((mode, inputs, options, answer))
         return answer
@@ -137,6 +137,8 @@ class MetricLoss:
             least=settings.least_correlation,
             most=settings.most_optimism,
         )
+        if surrogate.bank is not None:  # or it would forget what it began with
+            self.replay.add_all(surrogate.bank)
         self.count = 0  # batches seen
         self.factor = 0.0  # that balances the gradients; 0 before the first
         self.notices: list[str] = []
@@ -214,7 +216,7 @@ class MetricLoss:
             self._asked_at,
             np.array([each[2] for each in scored]),
             np.array([each[3] for each in scored]),
-            calls=int(calls.spent.calls),
+            calls=int(calls.spent.calls) * _processes(),
         )
         self._heed(reading)
         if self.settings.refresh:
@@ -229,8 +231,7 @@ class MetricLoss:
         believed = torch.zeros(len(prediction))
         if self._is_ready:
             believed = self.surrogate.predict(prediction, target)[0].cpu()
-        rank = distributed.get_rank() if together() is not None else 0
-        draws = generator(self.seed, "looked at", self.count, rank)
+        draws = generator(self.seed, "looked at", self.count, _rank())
         pairs = self.surrogate.paired(prediction, target)
         for place in np.sort(draws.choice(len(pairs[0]), num, replace=False)).tolist():
             # Copies: a view would keep all of the batch, and change with it.
@@ -242,14 +243,12 @@ class MetricLoss:
 
     def _looked_at(self, available: int) -> int:
         """Outputs of this look: what settings say, as far as batch and budget go."""
-        group = together()
-        processes = 1 if group is None else distributed.get_world_size()
-        wanted = max(self.settings.calls_per_look // processes, 1)
+        wanted = max(self.settings.calls_per_look // _processes(), 1)
         left = self._calls().spent.left
         if left < wanted and not any("budget" in text for text in self.notices):
             self._say(
                 f"step {self.count // self.batches_per_step}: the budget of "
-                f"{self._calls().spent.budget} metric calls is spent; from here the surrogate is "
+                f"{self.settings.calls} metric calls is spent; from here the surrogate is "
                 "neither refreshed nor watched"
             )
         return 0 if left < wanted else min(wanted, available)
@@ -338,7 +337,7 @@ class MetricLoss:
             "metric_believed": last.believed if last else 0.0,
             "metric_correlation": _or_zero(last.rank_correlation) if last else 0.0,
             "metric_alarm": float(self.watch.is_alarm),
-            "metric_calls": float(self._calls().spent.calls),
+            "metric_calls": float(self._calls().spent.calls * _processes()),
         }
         told = {name: value.new_tensor(number) for name, number in known.items()}
         return {"metric_loss": value, **told}
@@ -371,7 +370,10 @@ class MetricLoss:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave; what was waited for is asked for again."""
+        """Take up what `state_dict` gave; what was waited for is asked for again.
+
+        A checkpoint is the first process's: what the others waited for is not asked for again.
+        """
         self.count, self.factor = state["count"], state["factor"]
         self.notices = list(state["notices"])
         self._asked_at = state["asked_at"]
@@ -381,8 +383,9 @@ class MetricLoss:
         if self._is_ready:
             self.surrogate.load_training_state(state["surrogate"], self.replay)
         calls = self._calls()
+        waited_for = state["asked"] if _rank() == 0 else []
         # Those that are asked for again were counted before.
-        calls.spent.calls = state["spent"]["calls"] - len(state["asked"])
+        calls.spent.calls = state["spent"]["calls"] - len(waited_for)
         calls.spent.seconds = state["spent"]["seconds"]
         self._asked = [
             Asked(
@@ -391,7 +394,7 @@ class MetricLoss:
                 believed=believed,
                 value=calls.submit(prediction.numpy(), target.numpy()),
             )
-            for prediction, target, believed in state["asked"]
+            for prediction, target, believed in waited_for
         ]
 
     def close(self) -> None:
@@ -408,7 +411,7 @@ def surrogate_of(settings: MetricSettings, inputs: str, *, seed: int = 0) -> Met
     from tilth.losses.metric_files import read_surrogate
     from tilth.losses.metric_values import metric_of
 
-    budget = settings.calls or None
+    budget = settings.calls // _processes() if settings.calls else None
     if settings.surrogate:
         surrogate = read_surrogate(
             settings.surrogate, settings.metric, workers=settings.workers, budget=budget
@@ -471,6 +474,14 @@ def _length(gradients: tuple[Tensor | None, ...]) -> float:
 
 def _detached(line: Any) -> Any:
     return line.detach() if isinstance(line, Tensor) else line
+
+
+def _processes() -> int:
+    return 1 if together() is None else distributed.get_world_size()
+
+
+def _rank() -> int:
+    return 0 if together() is None else distributed.get_rank()
 
 
 def _or_zero(value: float) -> float:

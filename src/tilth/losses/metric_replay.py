@@ -68,6 +68,19 @@ class Replay:
         if len(self._kept) > self.capacity:
             del self._kept[0]
 
+    def add_all(self, other: Replay) -> None:
+        """Keep what another one holds, oldest first; who is held out there is held out here.
+
+        Raises:
+            DataError: this one holds something already.
+        """
+        if self.count:
+            raise DataError(
+                "only an empty replay takes up another one", got=f"{self.count} examples"
+            )
+        self.load_state_dict(other.state_dict())
+        self._kept = self._kept[-self.capacity :]
+
     def all(self, *, held_out: bool | None = None) -> Examples:
         """All examples, oldest first; only those held out, or only the others, where asked for."""
         return _together(

@@ -125,6 +125,8 @@ class MetricSurrogate(nn.Module):
             self.members.append(self.given.module)
         # Outputs of the shapes that the members are made for, all zeros.
         self.example: tuple[Tensor, Tensor] | None = None
+        # What `fit` learned from, for whoever goes on learning.
+        self.bank: Replay | None = None
         self.quality: Quality | None = None
         self.fitted_steps = 0
         self._optimisers: list[torch.optim.Optimizer] = []
@@ -214,6 +216,7 @@ class MetricSurrogate(nn.Module):
                 replay.add(prediction, target, float(value))
         self.begin(replay)
         self.learn(replay, range(self.settings.fit_steps), progress=progress)
+        self.bank = replay
         self.quality = self.check(replay.all(held_out=True))
         return self.quality
 
