@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "coco_person_study": [],  # goes on in the folder of the one before
     "label_noise": [],
     "reweighting_overhead": [],
+    "metric_loss": [],
 }
 
 

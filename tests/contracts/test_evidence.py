@@ -48,6 +48,11 @@ ISSUE_CLAIMS = {
     "coco_person_map50_random",
     "coco_person_map50_rebalanced",
     "coco_person_map50_leaky",
+    "ciw_step_overhead",
+    "cicw_step_overhead",
+    "cicw_m_step_overhead",
+    "label_error_f1_vs_cleanlab",
+    "label_error_speed_vs_cleanlab",
 }
 
 

@@ -81,3 +81,24 @@ def test_two_moons_are_the_same_points_for_a_seed():
     assert (first.given == again.given).all()
     assert not first.points.equal(other.points)
     assert (first.given != first.true).sum() == 90
+
+
+def test_regressor_of_scikit_learn_is_a_loss(capsys):
+    """Costs by a fifth less than squared error, and the regressor answers as it did."""
+    done = load("learned_metric_sklearn").main()
+    assert done.judge.way == "exact"
+    assert done.judge.max_error < 1e-6
+    assert done.cost_by_metric < 0.8 * done.cost_by_squares
+    said = capsys.readouterr().out
+    assert f"{done.cost_by_squares:.3f}" in said
+    assert f"{done.cost_by_metric:.3f}" in said
+
+
+def test_regression_network_is_a_loss_that_stays_honest(capsys):
+    """Costs by a tenth less than squared error, and is believed to cost what it costs."""
+    done = load("learned_metric_torch").main()
+    assert done.cost_by_metric < 0.9 * done.cost_by_squares
+    last = done.loss.watch.readings[-1]
+    assert last.believed == pytest.approx(last.true, rel=0.1)
+    assert last.rank_correlation > 0.5
+    assert f"true {last.true:.3f}, believed {last.believed:.3f}" in capsys.readouterr().out

@@ -118,6 +118,16 @@ def test_the_metric_waits_until_it_was_learned():
     assert calls == [8 * (step // 2 + 1) for step in range(40)]
 
 
+def test_the_last_look_is_read_at_the_end():
+    loss = _loss()
+    _stepped(loss, 40)
+    members = {name: value.clone() for name, value in loss.surrogate.state_dict().items()}
+    assert loss.watch.readings[-1].step == 36
+    loss.finish()
+    assert loss.watch.readings[-1].step == 38
+    assert all(torch.equal(members[name], loss.surrogate.state_dict()[name]) for name in members)
+
+
 def test_shares_go_from_the_ordinary_loss_to_their_ends():
     loss = _loss(replace(SETTINGS, ordinary=0.25, weight=2.0), steps=100)
     loss._is_ready = True

@@ -9,7 +9,7 @@ from tilth.errors import DataError, SettingsError
 from tilth.losses.surrogate_images import mask_channels, signed_distance
 from tilth.losses.surrogate_inputs import INPUTS, SurrogateNetwork, inputs_of
 from tilth.losses.surrogate_layers import Build
-from tilth.losses.surrogate_sequences import match_channels
+from tilth.losses.surrogate_sequences import match_channels, soft_string
 
 BOXES = torch.tensor([[[0.0, 0, 9, 9, 0.9, 0.2, 0.8], [4, 4, 8, 9, 0.5, 0.7, 0.3]]] * 4)
 TRUE = torch.tensor([[[0.0, 0, 8, 9, 1], [1, 1, 3, 4, 0], [0, 0, 0, 0, 0]]] * 4)
@@ -23,6 +23,7 @@ def _examples(kind):
         "image": (torch.rand(4, 2, 16, 20, generator=draws), torch.rand(4, 2, 16, 20)),
         "mask": (torch.rand(4, 1, 16, 16, generator=draws), (torch.rand(4, 1, 16, 16) > 0.5)),
         "sequence": (torch.rand(4, 9, 3, generator=draws).softmax(2), classes[:, None] - 1),
+        "frames": (torch.rand(4, 9, 3, generator=draws).softmax(2), classes[:, None].clamp(max=1)),
         "boxes": (BOXES + 0.1 * torch.rand(BOXES.shape, generator=draws), TRUE),
     }[kind]
 
@@ -106,6 +107,22 @@ def test_the_match_of_a_sequence_is_the_chance_of_its_class():
     assert not match[0, :, 2].any()
 
 
+def _greedy(classes):
+    """As a decoder reads frames: runs as one, and 3 is none."""
+    kept = [k for place, k in enumerate(classes) if place == 0 or k != classes[place - 1]]
+    return [k for k in kept if k != 3]
+
+
+def test_a_soft_string_of_sure_frames_is_the_decoded_one():
+    draws = np.random.default_rng(0)
+    for _ in range(50):
+        classes = draws.integers(0, 4, 12).tolist()
+        found = soft_string(torch.eye(4)[classes][None], slots=12)[0]
+        true = _greedy(classes)
+        assert found.argmax(dim=1)[: len(true)].tolist() == true
+        assert found.sum().item() == len(true)
+
+
 @pytest.mark.parametrize(
     ("kind", "prediction", "target", "says"),
     [
@@ -114,6 +131,7 @@ def test_the_match_of_a_sequence_is_the_chance_of_its_class():
         ("image", torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 9), "differ in shape"),
         ("mask", torch.rand(1, 2, 8, 8), torch.rand(1, 3, 8, 8), "differ in shape"),
         ("sequence", torch.rand(1, 5, 3), torch.tensor([[3]]), "class that the predictions"),
+        ("frames", torch.rand(1, 5, 3), torch.tensor([[2]]), "class that the predictions"),
         ("sequence", torch.rand(1, 5), torch.tensor([[3]]), "shapes that do not fit"),
         ("boxes", torch.rand(1, 2, 4), torch.rand(1, 2, 5), "shapes that do not fit"),
     ],

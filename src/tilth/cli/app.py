@@ -56,6 +56,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "tilth.cli.noise",
         "Wrong labels: find them in a set, or make them for an experiment.",
     ),
+    "metric": (
+        "tilth.cli.metric",
+        "A slow metric, learned so that it can be a loss: fit it, check it, use it.",
+    ),
     "report": ("tilth.cli.report", "Write an experiment's report again from its JSON."),
     "demo": ("tilth.cli.demo", "Run the whole way on pictures that come with the libraries."),
 }

@@ -144,6 +144,7 @@ class MetricLoss:
         self.notices: list[str] = []
         self._asked: list[Asked] = []
         self._asked_at = 0
+        self._learns = settings.refresh
         self._is_ready = len(surrogate.members) > 0
         if self._is_ready and surrogate.quality is not None:
             self.watch.held_out_error = surrogate.quality.mean_error
@@ -219,7 +220,7 @@ class MetricLoss:
             calls=int(calls.spent.calls) * _processes(),
         )
         self._heed(reading)
-        if self.settings.refresh:
+        if self._learns:
             self.surrogate.learn(self.replay, range(self.settings.refresh_steps))
             self._agree()
 
@@ -396,6 +397,12 @@ class MetricLoss:
             )
             for prediction, target, believed in waited_for
         ]
+
+    def finish(self) -> None:
+        """Compare the last outputs that were asked for too; nothing is learned any more."""
+        refresh, self._learns = self._learns, False
+        self._take_up()
+        self._learns = refresh
 
     def close(self) -> None:
         """Let the metric's processes go."""

@@ -67,7 +67,8 @@ class MetricSurrogate(nn.Module):
             is then used as it is.
         model: what predicts the metric, if that is at hand: it is given what ``inputs`` makes of a
             batch. None for networks of Tilth's own, which `fit` makes.
-        inputs: "table", "image", "mask", "sequence" or "boxes" (`INPUTS` says what each takes), or
+        inputs: "table", "image", "mask", "sequence", "frames" or "boxes" (`INPUTS` says what each
+            takes), or
             a function of (prediction, target) that gives features [n, d] by torch operations.
         goal: whether "lower" or "higher" values are better.
         limits: (low, high), None for no bound.

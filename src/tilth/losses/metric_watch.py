@@ -3,8 +3,8 @@
 Every output is compared before anything is learned from it: the belief is that of the surrogate
 which has not seen its value. Three ways of parting company are told from each other:
 
-* exploited: beliefs have become better since training by them began, while true values have become
-  worse;
+* exploited: beliefs have become better since training by them began, and less than half of that is
+  true;
 * too good: beliefs are better than the truth, by more than the error on outputs held out explains;
 * out of order: which of the current outputs is better is not known any more. This one also comes
   when the outputs hardly differ any more, and is then no loss.
@@ -132,12 +132,17 @@ class Watch:
                 )
         first_beliefs, first_truths = map(np.array, self._first)
         gained = self.sign * (first_beliefs.mean() - beliefs.mean())
-        lost = self.sign * (truths.mean() - first_truths.mean())
-        doubt = math.hypot(_standard_error(truths), _standard_error(first_truths))
-        if gained > 0 and lost > 2 * doubt:
+        truly = self.sign * (first_truths.mean() - truths.mean())
+        # The difference of belief and truth is known far better than either: what is hard about an
+        # output is in both.
+        first_apart = self.sign * (first_truths - first_beliefs)
+        grown = apart.mean() - first_apart.mean()
+        doubt = math.hypot(error, _standard_error(first_apart))
+        if gained > 0 and truly < gained / 2 and grown > 3 * doubt:
+            change = "better" if truly > 0 else "worse"
             reasons.append(
                 f"exploited: beliefs have become better by {gained:.3g} since the start, "
-                f"the metric worse by {lost:.3g}"
+                f"the metric {change} by {abs(truly):.3g}"
             )
         correlation = rank_correlation(beliefs, truths)
         if correlation < self.least:

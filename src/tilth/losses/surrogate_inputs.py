@@ -17,7 +17,7 @@ from tilth.errors import DataError, SettingsError
 from tilth.losses.surrogate_boxes import BoxPairs, box_channels
 from tilth.losses.surrogate_images import PicturePairs, image_channels, mask_channels
 from tilth.losses.surrogate_layers import Build, dense
-from tilth.losses.surrogate_sequences import SequencePairs, match_channels
+from tilth.losses.surrogate_sequences import SequencePairs, match_channels, read_channels
 from tilth.losses.surrogate_tables import RowPairs, row_channels
 
 __all__ = ["INPUTS", "Inputs", "SurrogateNetwork", "inputs_of"]
@@ -65,9 +65,15 @@ INPUTS = {
         ),
         Inputs(
             name="sequence",
-            says="chances of classes by frame [n, t, k]; class numbers [n, l], -1 beyond the end",
+            says="chances of classes by place [n, t, k]; class numbers [n, l], -1 beyond the end",
             channels=match_channels,
             network=lambda x, build: SequencePairs(x.shape[1], build),
+        ),
+        Inputs(
+            name="frames",
+            says="chances by frame [n, t, k], the last class none (CTC); class numbers [n, l]",
+            channels=read_channels,
+            network=lambda x, build: PicturePairs(x.shape[1], 2, build),
         ),
         Inputs(
             name="boxes",

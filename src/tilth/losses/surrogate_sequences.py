@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from tilth.errors import DataError
 from tilth.losses.surrogate_layers import Build, one_hot, pooled
 
-__all__ = ["SequencePairs", "match_channels"]
+__all__ = ["SequencePairs", "match_channels", "read_channels", "soft_string"]
+
+# Chances are raised to it: between what a network can follow and the likeliest class alone.
+SHARPNESS = 4
 
 
 def match_channels(prediction: Tensor, target: Tensor) -> Float[Tensor, "n c t l"]:
@@ -28,19 +31,8 @@ def match_channels(prediction: Tensor, target: Tensor) -> Float[Tensor, "n c t l
     Raises:
         DataError: a class outside 0..k-1, or shapes that do not fit.
     """
-    if prediction.ndim != 3 or target.ndim != 2 or len(prediction) != len(target):
-        raise DataError(
-            "sequences have shapes that do not fit",
-            expected="chances [n, t, k] and classes [n, l]",
-            got=f"{list(prediction.shape)} and {list(target.shape)}",
-        )
-    num_classes = prediction.shape[2]
-    if target.numel() and int(target.max()) >= num_classes:
-        raise DataError(
-            "a target names a class that the predictions do not have",
-            expected=f"0 to {num_classes - 1}, below 0 beyond the end",
-            got=str(int(target.max())),
-        )
+    num_classes = prediction.shape[-1]
+    _check(prediction, target, num_classes)
     places = one_hot(target, num_classes).to(prediction.dtype)  # [n, k, l]
     match = prediction @ places
     before = torch.cat([prediction[:, :1] * 0, prediction[:, :-1]], dim=1)
@@ -48,6 +40,69 @@ def match_channels(prediction: Tensor, target: Tensor) -> Float[Tensor, "n c t l
     is_place = (target >= 0).to(prediction.dtype)[:, None, :].expand_as(match)
     frames = prediction.transpose(1, 2)[..., None].expand(-1, -1, -1, target.shape[1])
     return torch.cat([torch.stack([match, repeat, is_place], dim=1), frames], dim=1)
+
+
+def soft_string(frames: Float[Tensor, "n t k"], slots: int) -> Float[Tensor, "n slots c"]:
+    """How much of each class stands at each place of the string that frames spell: c = k - 1.
+
+    Read as a greedy decoder reads: runs of one class are one place, and the last class is none. A
+    run of class k starts at frame t with the chance p_t(k) (1 - p_(t-1)(k)); its place is the
+    number of starts before it, and falls to the two nearest places. For frames that are sure it is
+    the decoded string.
+
+    Args:
+        slots: places; what comes after is dropped.
+
+    >>> frames = torch.eye(3)[[0, 0, 2, 0, 1]][None]
+    >>> soft_string(frames, slots=3).argmax(dim=2)
+    tensor([[0, 0, 1]])
+    """
+    classes = frames[..., :-1]
+    before = torch.cat([classes[:, :1] * 0, classes[:, :-1]], dim=1)
+    starts = classes * (1 - before)
+    mass = starts.sum(dim=2)
+    place = mass.cumsum(dim=1) - mass
+    at = torch.arange(slots, dtype=frames.dtype, device=frames.device)
+    share = (1 - (place[..., None] - at).abs()).clamp_min(0)  # [n, t, slots]
+    return share.transpose(1, 2) @ starts
+
+
+def read_channels(prediction: Tensor, target: Tensor) -> Float[Tensor, "n 3 slots l"]:
+    """A table of the places of the string that was read against those of the true one.
+
+    Its channels: how much of the true place's class stands there; how much of any class does; and
+    whether there is a true place.
+
+    Args:
+        prediction: chances [n, t, k] by frame, the last class being none (a blank).
+        target: classes [n, l], below 0 beyond the end of the sequence.
+
+    Raises:
+        DataError: a class outside 0..k-2, or shapes that do not fit.
+    """
+    _check(prediction, target, prediction.shape[-1] - 1)
+    sharp = prediction.clamp_min(1e-6) ** SHARPNESS
+    found = soft_string(sharp / sharp.sum(dim=2, keepdim=True), target.shape[1] + 2)
+    places = one_hot(target, prediction.shape[2] - 1).to(prediction.dtype)  # [n, c, l]
+    same = found @ places
+    any_class = found.sum(dim=2, keepdim=True).expand_as(same)
+    is_place = (target >= 0).to(prediction.dtype)[:, None, :].expand_as(same)
+    return torch.stack([same, any_class, is_place], dim=1)
+
+
+def _check(prediction: Tensor, target: Tensor, num_classes: int) -> None:
+    if prediction.ndim != 3 or target.ndim != 2 or len(prediction) != len(target):
+        raise DataError(
+            "sequences have shapes that do not fit",
+            expected="chances [n, t, k] and classes [n, l]",
+            got=f"{list(prediction.shape)} and {list(target.shape)}",
+        )
+    if target.numel() and int(target.max()) >= num_classes:
+        raise DataError(
+            "a target names a class that the predictions do not have",
+            expected=f"0 to {num_classes - 1}, below 0 beyond the end",
+            got=str(int(target.max())),
+        )
 
 
 class SequencePairs(nn.Module):

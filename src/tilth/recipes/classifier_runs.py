@@ -54,6 +54,11 @@ def train(
         "report": result.report,
         "predictions": run_dir / "predictions.parquet",
         **({"instance_weights": result.instance_weights} if result.instance_weights else {}),
+        **(
+            {"metric": result.metric, "metric_page": result.metric_page}
+            if settings.loss.is_on
+            else {}
+        ),
         "notices": list(result.notices),
     }
 

@@ -35,11 +35,20 @@ from tilth.metrics.classification import (
 from tilth.recipes.classifier import (
     Classifier,
     Labelled,
+    forward,
     logits_of,
     new_network,
     save_classifier,
 )
 from tilth.recipes.classify_settings import ClassifySettings
+from tilth.recipes.learned_metric import (
+    class_probabilities,
+    metric_identity,
+    metric_processes,
+    with_metric,
+)
+from tilth.recipes.metric_judge import Judge, judging
+from tilth.recipes.metric_record import metric_notices, write_metric_watch
 from tilth.recipes.picture_folder import PictureFolder
 from tilth.recipes.report.classification import write_classification_report
 from tilth.recipes.robust_training import (
@@ -53,6 +62,7 @@ from tilth.recipes.table_files import with_predictions, write_table
 from tilth.seeding import seed_everything
 from tilth.train.checkpoint import load_weights
 from tilth.train.loop import FitResult, fit
+from tilth.train.processes import is_main
 
 __all__ = ["ClassifyResult", "labelled_rows", "train_classifier"]
 
@@ -67,6 +77,8 @@ class ClassifyResult:
         predictions: all rows that were given, each with its prediction and the part it was in.
         report: the page in the run's folder.
         instance_weights: file of the mean weight of every training row, where the settings keep it.
+        metric: of the settings, on rows that were held out; None without one.
+        metric_page: how far what was believed of the metric was true; None without one.
         notices: what the run found worth saying.
     """
 
@@ -77,6 +89,8 @@ class ClassifyResult:
     fitted: FitResult
     num_rows: dict[str, int]
     instance_weights: Path | None = None
+    metric: float | None = None
+    metric_page: Path | None = None
     notices: tuple[str, ...] = ()
 
 
@@ -180,35 +194,57 @@ def train_classifier(
     weights = None
     if settings.class_weights == "balanced":
         weights = torch.from_numpy(train.class_weights()).float()
-    loss = robust_loss(train, settings, weights)
+    ordinary = robust_loss(train, settings, weights)
     seed_everything(seed)
-    model = loss.network(partial(new_network, train, settings))
-
-    # Loop.
+    model = ordinary.network(partial(new_network, train, settings))
     batch_size = min(settings.batch_size, len(train))
-    fitted = fit(
-        model,
-        loss,
-        Numbered(
-            batches=train.torch(batch_size=batch_size, seed=seed),
-            identity=_identity(train, settings),
-        ),
-        settings=replace(settings.train, freeze=frozen_within(settings.train.freeze, model)),
-        run_dir=run_dir,
-        evaluate=partial(_evaluated, check=check, class_weights=weights),
-        progress=progress,
+    loss = with_metric(
+        ordinary,
+        settings.loss,
+        outputs=class_probabilities(forward),
+        inputs="table",
+        steps=settings.train.steps,
+        seed=seed,
+        accumulate=settings.train.accumulate,
+        batch_size=batch_size,
+        says=progress and is_main(),
     )
-    notices, kept = told(model, train.class_names), write_weights(model, train, run_dir)
-    load_weights(fitted.best_weights, model)
-    classifier = _classifier(loss.bare(model).eval(), train, settings)
-    if settings.temperature:
-        temperature = fit_temperature(classifier.logits(check), check.labels)
-        classifier = replace(classifier, temperature=temperature)
-    save_classifier(classifier, run_dir, bare=classifier.model is not model)
 
-    # Evaluation, and every row with its prediction.
-    parts: dict[str, Labelled] = {"train": train, "validation": check, "held out": held_out}
-    probabilities = {name: classifier.probabilities(part) for name, part in parts.items()}
+    with judging(settings.loss) as judge:
+        # Loop.
+        with metric_processes(loss):
+            fitted = fit(
+                model,
+                loss,
+                Numbered(
+                    batches=train.torch(batch_size=batch_size, seed=seed),
+                    identity=_identity(train, settings),
+                ),
+                settings=replace(
+                    settings.train, freeze=frozen_within(settings.train.freeze, model)
+                ),
+                run_dir=run_dir,
+                evaluate=partial(_evaluated, check=check, class_weights=weights, judge=judge),
+                progress=progress,
+            )
+        kept = write_weights(model, train, run_dir)
+        notices = (*told(model, train.class_names), *metric_notices(loss))
+        load_weights(fitted.best_weights, model)
+        classifier = _classifier(ordinary.bare(model).eval(), train, settings)
+        if settings.temperature:
+            temperature = fit_temperature(classifier.logits(check), check.labels)
+            classifier = replace(classifier, temperature=temperature)
+        save_classifier(classifier, run_dir, bare=classifier.model is not model)
+
+        # Evaluation.
+        parts: dict[str, Labelled] = {"train": train, "validation": check, "held out": held_out}
+        probabilities = {name: classifier.probabilities(part) for name, part in parts.items()}
+        metric = None
+        if judge is not None:
+            metric = judge.value(probabilities["held out"], held_out.labels)
+        page = write_metric_watch(run_dir, loss, seconds=fitted.seconds, held_out=metric)
+
+    # Every row with its prediction.
     scores = classification_scores(probabilities["held out"], held_out.labels)
     numbers = {name: part.rows for name, part in parts.items()}
     predictions = with_predictions(
@@ -221,7 +257,9 @@ def train_classifier(
     write_table(predictions, run_dir / "predictions.parquet")
     num_rows = {name: len(part) for name, part in parts.items()}
     report = run_dir / "report.html"
-    write_classification_report(report, scores, classifier.class_names, num_rows)
+    write_classification_report(
+        report, scores, classifier.class_names, num_rows, metric=metric, metric_page=page
+    )
     return ClassifyResult(
         classifier=classifier,
         scores=scores,
@@ -230,16 +268,19 @@ def train_classifier(
         fitted=fitted,
         num_rows=num_rows,
         instance_weights=kept,
+        metric=metric,
+        metric_page=page,
         notices=notices,
     )
 
 
 def _evaluated(
-    model: nn.Module, *, check: Labelled, class_weights: Tensor | None
+    model: nn.Module, *, check: Labelled, class_weights: Tensor | None, judge: Judge | None
 ) -> dict[str, float]:
     """Of the validation rows; the loss decides, in which few rows tie less than in accuracy.
 
     It is plain cross-entropy whatever the loss that is trained with: no method is its own judge.
+    A metric that the run is to better decides in its place, the true one.
     """
     logits = torch.from_numpy(logits_of(model, check.torch(batch_size=256, shuffle=False)))
     labels = torch.from_numpy(check.labels)
@@ -247,11 +288,13 @@ def _evaluated(
     if isinstance(check, FrameDataset) and check.encoded.weight is not None:
         weights = weights * torch.from_numpy(check.encoded.weight)
     loss = weighted_mean(example_losses(logits, labels), weights)
-    scores = classification_scores(torch.softmax(logits, dim=1).numpy(), check.labels)
+    probabilities = torch.softmax(logits, dim=1).numpy()
+    scores = classification_scores(probabilities, check.labels)
     return {
         "score": -loss.item(),
         "accuracy": scores.accuracy,
         "balanced_accuracy": scores.balanced_accuracy,
+        **({} if judge is None else judge.evaluation(probabilities, check.labels)),
     }
 
 
@@ -292,6 +335,7 @@ def _identity(train: Labelled, settings: ClassifySettings) -> dict[str, Any]:
         "class_weights": settings.class_weights,
         "label_smoothing": settings.label_smoothing,
         **({"robust": settings_to_dict(settings.robust)} if settings.robust.is_on else {}),
+        **metric_identity(settings.loss),
     }
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from tilth.config import load_settings
 from tilth.errors import SettingsError
+from tilth.losses.metric_settings import MetricSettings
 from tilth.losses.robust_settings import RobustSettings
 from tilth.train.loop_settings import LoopSettings
 
@@ -104,6 +105,8 @@ class ClassifySettings:
         label_smoothing: share of the target that is spread over all classes.
         robust: how wrong labels are kept from being learned; they are as wrong among the rows that
             choose the weights.
+        loss: a metric of class probabilities [k] and the class (of a set: [n, k] and [n]), which
+            the run is to better beside its own loss. It then chooses the weights.
         temperature: scale the logits so that probabilities fit the validation rows.
     """
 
@@ -126,6 +129,7 @@ class ClassifySettings:
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = 0.0
     robust: RobustSettings = field(default_factory=RobustSettings)
+    loss: MetricSettings = field(default_factory=MetricSettings)
     temperature: bool = False
 
     def __post_init__(self) -> None:
@@ -138,6 +142,12 @@ class ClassifySettings:
         if self.robust.weigh_boxes:
             raise SettingsError(
                 "setting 'robust.weigh_boxes' cannot be used", expected="false: there are no boxes"
+            )
+        if self.robust.kind == "co_teaching" and self.loss.is_on:
+            raise SettingsError(
+                "setting 'loss.metric' judges one answer, and 'co_teaching' trains two networks",
+                expected="another robust.kind, or loss.metric = ''",
+                got=f"robust.kind = 'co_teaching', loss.metric = {self.loss.metric!r}",
             )
         if self.robust.kind == "co_teaching" and self.train.freeze.layers:
             raise SettingsError(

@@ -19,8 +19,8 @@ from typing import Any, Literal
 from tilth.config import load_settings
 from tilth.curate.augment import Augmentation
 from tilth.errors import SettingsError
-from tilth.losses.detection_settings import DetectionLossSettings
 from tilth.losses.robust_settings import RobustSettings
+from tilth.recipes.detector_loss_settings import DetectorLossSettings, metric_of_loss
 from tilth.recipes.model_settings import SET_PREDICTION, ModelSettings
 from tilth.train.adversarial_settings import AdversarialSettings
 from tilth.train.augment_settings import AugmentSettings
@@ -114,6 +114,7 @@ class DetectSettings:
     """Everything that a detection run can be told.
 
     Attributes:
+        loss: of the detector, and a metric of its boxes which the run is to better beside it.
         robust: weights of boxes by how well they are learnt, against labels that are wrong.
         include_difficult: learn from objects that are marked as difficult; otherwise they are
             regions where nothing is punished, as crowds are.
@@ -124,7 +125,7 @@ class DetectSettings:
     """
 
     model: ModelSettings = field(default_factory=ModelSettings)
-    loss: DetectionLossSettings = field(default_factory=DetectionLossSettings)
+    loss: DetectorLossSettings = field(default_factory=DetectorLossSettings)
     train: LoopSettings = field(
         default_factory=lambda: LoopSettings(
             steps=600, optimiser="adamw", learning_rate=0.001, weight_decay=0.01, warmup_steps=50
@@ -161,8 +162,25 @@ class DetectSettings:
                 expected=f"mixup = 0 with the variant {self.model.variant!r}",
                 got=str(self.augment.mixup),
             )
+        if metric_of_loss(self.loss).is_on:
+            self._check_metric()
         if self.robust != RobustSettings():
             self._check_robust()
+
+    def _check_metric(self) -> None:
+        if self.model.variant in SET_PREDICTION:
+            raise SettingsError(
+                "setting 'loss.metric' needs maps of cells, which this network does not have",
+                expected=f"loss.metric = '' with the variant {self.model.variant!r}",
+                got=repr(self.loss.metric),
+            )
+        if self.adversarial.learning_rate > 0:
+            raise SettingsError(
+                "setting 'loss.metric' judges pictures as they are, and self-adversarial training "
+                "changes them",
+                expected="adversarial.learning_rate = 0, or loss.metric = ''",
+                got=f"learning_rate = {self.adversarial.learning_rate}",
+            )
 
     def _check_robust(self) -> None:
         robust = self.robust

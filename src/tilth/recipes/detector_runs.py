@@ -23,6 +23,7 @@ from tilth.data.versions import Version
 from tilth.errors import DataError
 from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.detector_training import train_detector
+from tilth.recipes.metric_record import METRIC_PAGE, read_metric_watch
 from tilth.recipes.provenance import record_once
 from tilth.recipes.run_names import new_run
 from tilth.recipes.starting_weights import read_transfer
@@ -88,6 +89,12 @@ def train(
     if is_main():
         record_once(project.catalogue, name, version.digest, written, result.loss)
     num_derived = int((dataset.media.parent_id >= 0).sum())
+    watched = read_metric_watch(run_dir)
+    page = (
+        {"metric_page": run_dir / METRIC_PAGE, "metric_notices": watched["notices"]}
+        if watched
+        else {}
+    )
     return {
         "run": name,
         "folder": result.run_dir,
@@ -105,6 +112,7 @@ def train(
         "best_step": result.best_step,
         "best_val_ap50": result.best_score,
         "starting_weights": read_transfer(run_dir),
+        **page,
     }
 
 

@@ -17,10 +17,12 @@ from tilth.data.dataset import Dataset
 from tilth.data.detections import Detections
 from tilth.data.records import Geometry
 from tilth.errors import EmptyDatasetError
+from tilth.losses.detection import AnchorGrid
 from tilth.losses.detection_settings import DetectionLossSettings
 from tilth.losses.robust_examples import NUMBER
 from tilth.metrics.average_precision import average_precision
 from tilth.recipes.detect_settings import DetectSettings
+from tilth.recipes.detected_boxes import detected_boxes
 from tilth.recipes.detection_families import family_of
 from tilth.recipes.detector import (
     DETECTED_TOGETHER,
@@ -29,7 +31,15 @@ from tilth.recipes.detector import (
     keep_detector,
     new_detector,
 )
+from tilth.recipes.detector_loss_settings import metric_of_loss, ordinary_loss
 from tilth.recipes.detector_plots import plot_data, plot_detections, plot_training
+from tilth.recipes.learned_metric import (
+    metric_identity,
+    metric_processes,
+    with_metric,
+    wrapped_loss,
+)
+from tilth.recipes.metric_record import write_metric_watch
 from tilth.recipes.model_settings import COARSEST_STRIDE
 from tilth.recipes.robust_detection import detection_loss
 from tilth.recipes.starting_weights import file_digest, write_transfer
@@ -112,19 +122,22 @@ def train_detector(
         batches_per_step=_batches_a_step(plan),
         class_counts=counts,
     )
-    loss, source = _attacked(loss, described, settings, plan, seed=seed)
-    result = fit(
-        detector.model,
-        rendering(loss) if settings.augment.on_device else loss,
-        source,
-        settings=replace(plan.loop, seed=seed),
-        run_dir=run_dir,
-        evaluate=scorer,
-        progress=progress,
-        extend=extend,
-    )
+    judged = _judged(loss, detector.model, settings, plan, seed=seed, says=progress and is_main())
+    loss, source = _attacked(judged, described, settings, plan, seed=seed)
+    with metric_processes(judged):
+        result = fit(
+            detector.model,
+            wrapped_loss(rendering(loss), judged) if settings.augment.on_device else loss,
+            source,
+            settings=replace(plan.loop, seed=seed),
+            run_dir=run_dir,
+            evaluate=scorer,
+            progress=progress,
+            extend=extend,
+        )
     if is_main():
         keep_detector(replace(detector, digest=digest), run_dir, seed=seed)
+        write_metric_watch(run_dir, judged, seconds=result.seconds)
     if plots and is_main():
         plot_training(run_dir, result.metrics, steps_an_epoch=_steps_an_epoch(images, plan))
         if scorer is not None and scorer.best is not None:
@@ -194,11 +207,40 @@ def _described(batches: DetectionBatches, settings: DetectSettings, *, root: Pat
     weights = family_of(settings.model).starting_file(settings.model, root=root)
     if weights is not None:
         more["starting_weights"] = file_digest(weights)
-    if settings.loss != DetectionLossSettings():
-        more["loss"] = asdict(settings.loss)
+    own = ordinary_loss(settings.loss)
+    if own != DetectionLossSettings():
+        more["loss"] = asdict(own)
+    more |= metric_identity(metric_of_loss(settings.loss))
     if settings.robust.is_on:
         more["robust"] = asdict(settings.robust)
     return _Described(batches=batches, more=more)
+
+
+def _judged(
+    loss: Loss,
+    model: nn.Module,
+    settings: DetectSettings,
+    plan: TrainingPlan,
+    *,
+    seed: int,
+    says: bool,
+) -> Loss:
+    """The loss with a metric of boxes beside it, where the settings name one."""
+    metric = metric_of_loss(settings.loss)
+    if not metric.is_on:
+        return loss
+    assert isinstance(model, AnchorGrid)  # `DetectSettings` has refused all others
+    return with_metric(
+        loss,
+        metric,
+        outputs=detected_boxes(model),
+        inputs="boxes",
+        steps=plan.loop.steps,
+        seed=seed,
+        accumulate=plan.loop.accumulate,
+        batch_size=plan.batch_size,
+        says=says,
+    )
 
 
 def _attacked(

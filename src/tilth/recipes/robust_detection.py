@@ -12,6 +12,7 @@ from tilth.losses.robust_detection import RobustDetectionLoss
 from tilth.losses.robust_examples import NUMBER
 from tilth.recipes.detect_settings import DetectSettings
 from tilth.recipes.detection_families import family_of
+from tilth.recipes.detector_loss_settings import ordinary_loss
 from tilth.train.loop import Loss
 
 __all__ = ["detection_loss"]
@@ -35,10 +36,11 @@ def detection_loss(
         batches_per_step: accumulated batches times processes.
         class_counts: boxes of each class, for class weights that are to balance them.
     """
+    own = ordinary_loss(settings.loss)
     if not settings.robust.is_on:
-        return family_of(settings.model).loss(model, settings.loss, class_counts=class_counts)
+        return family_of(settings.model).loss(model, own, class_counts=class_counts)
     assert isinstance(model, AnchorGrid)  # `DetectSettings` has refused all others
-    loss = DetectionLoss.of_network(model, settings.loss, class_counts=class_counts)
+    loss = DetectionLoss.of_network(model, own, class_counts=class_counts)
     robust = RobustDetectionLoss(loss, settings.robust, steps=steps)
 
     def batch_loss(network: nn.Module, batch: Mapping[str, Any]) -> Mapping[str, Tensor]:

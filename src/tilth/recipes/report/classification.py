@@ -27,11 +27,16 @@ def write_classification_report(
     scores: ClassificationScores,
     class_names: tuple[str, ...],
     num_rows: Mapping[str, int],
+    *,
+    metric: float | None = None,
+    metric_page: Path | None = None,
 ) -> None:
     """Write the page.
 
     Args:
         num_rows: of each part of the data.
+        metric: that the run was trained by, on the held-out rows.
+        metric_page: what it did over the run; beside this page.
 
     Raises:
         StorageError: the disk refused.
@@ -46,7 +51,8 @@ def write_classification_report(
             f"{scores.num_examples:,} rows that nothing was learned from ({divided}).",
             class_="lead",
         ),
-        _figures(scores),
+        _figures(scores, metric),
+        *_metric_link(metric_page),
         tag(
             "section",
             tag("h2", "Confusion matrix"),
@@ -111,7 +117,14 @@ def _narrow(drawing: Markup) -> Markup:
     return tag("figure", drawing, style="max-width: 520px")
 
 
-def _figures(scores: ClassificationScores) -> Markup:
+def _metric_link(page: Path | None) -> list[Markup]:
+    if page is None:
+        return []
+    link = tag("a", "True and believed over the run, alarms, and what it cost", href=page.name)
+    return [tag("p", "Trained by a metric: ", link, ".", class_="hint")]
+
+
+def _figures(scores: ClassificationScores, metric: float | None) -> Markup:
     rows = {
         "accuracy": f"{scores.accuracy:.1%}",
         "always the most frequent class": f"{scores.majority_accuracy:.1%}",
@@ -120,6 +133,7 @@ def _figures(scores: ClassificationScores) -> Markup:
         "log loss, nats": f"{scores.log_loss:.3f}",
         "Brier score (0 to 2)": f"{scores.brier:.3f}",
         "expected calibration error": f"{scores.calibration_error:.1%}",
+        **({} if metric is None else {"the metric of loss.metric": f"{metric:.4g}"}),
     }
     cells = [tag("tr", tag("th", name), tag("td", value)) for name, value in rows.items()]
     return tag("table", tag("tbody", *cells))

@@ -35,6 +35,7 @@ def line_figure(
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
     text: Callable[[float], str] = "{:g}".format,
+    shaded: Sequence[tuple[float, float]] = (),
 ) -> Markup:
     """A drawing of ``curves``; the first is the one that matters most.
 
@@ -42,6 +43,7 @@ def line_figure(
         label: what a screen reader says of it.
         x_range, y_range: by default as wide as the points.
         text: of the numbers along both axes.
+        shaded: spans of x that are marked.
     """
     drawn = [
         (curve.name, [p for p in curve.points if math.isfinite(p[0]) and math.isfinite(p[1])])
@@ -61,7 +63,8 @@ def line_figure(
         x_range=(x_ticks[0], x_ticks[-1]),
         y_range=(y_ticks[0], y_ticks[-1]),
     )
-    parts = [frame.x_axis(x_ticks, text, x_name), frame.y_axis(y_ticks, text, y_name)]
+    parts = [_shade(frame, *span) for span in shaded]
+    parts += [frame.x_axis(x_ticks, text, x_name), frame.y_axis(y_ticks, text, y_name)]
     ends: list[tuple[float, str, int]] = []
     for number, (name, points) in enumerate(drawn):
         at = [(frame.x(x), frame.y(y)) for x, y in points]
@@ -70,6 +73,18 @@ def line_figure(
         ends.append((at[-1][1], name, number))
     parts += _names(ends)
     return frame.drawing(*parts, label=label)
+
+
+def _shade(frame: Frame, begin: float, end: float) -> Markup:
+    left, right = frame.x(begin), frame.x(end)
+    return tag(
+        "rect",
+        class_="band arm-4",
+        x=left,
+        y=float(frame.top),
+        width=max(right - left, 2.0),  # a span of one step is to be seen, too
+        height=float(frame.height - frame.top - frame.bottom),
+    )
 
 
 def _ticks(values: Sequence[float], given: tuple[float, float] | None) -> list[float]:
