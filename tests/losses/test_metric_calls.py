@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from metric_toys import broken, dies, largest_error, sometimes
+from metric_toys import broken, careless, dies, largest_error, sometimes
 
 from tilth.errors import SettingsError, TrainingError
 from tilth.losses.metric_calls import MetricCalls
@@ -56,6 +56,13 @@ def test_the_budget_is_kept():
     assert calls.spent.left == 0
     with pytest.raises(TrainingError, match="budget of metric calls is spent"):
         calls.values(*_pairs(1))
+
+
+def test_a_metric_cannot_change_what_is_kept():
+    predictions, targets = _pairs(1)
+    before = predictions[0].copy()
+    MetricCalls(careless, MetricRules()).values(predictions, targets)
+    np.testing.assert_array_equal(predictions[0], before)
 
 
 def test_examples_that_are_left_out_are_nan():

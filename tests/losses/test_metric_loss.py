@@ -19,6 +19,7 @@ from metric_toys import (
 )
 
 from tilth.errors import SettingsError, TrainingError
+from tilth.losses.metric_files import save_surrogate
 from tilth.losses.metric_loss import Answers, MetricLoss, surrogate_of
 from tilth.losses.metric_settings import MetricSettings
 from tilth.losses.metric_surrogate import MetricSurrogate
@@ -167,6 +168,77 @@ def test_balanced_and_plain_gradients_point_the_same_way():
     assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9999
 
 
+class Deep(torch.nn.Module):
+    """Answers with features too, of which its values follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)
+
+    def forward(self, x):
+        features = self.first(x)
+        return {"features": features, "values": self.last(features.tanh())}
+
+
+def test_outputs_that_follow_from_each_other_count_once():
+    model = Deep()
+    gradients = []
+    for balance in ("gradient", "value"):
+        surrogate = MetricSurrogate(largest_error, Lying(), inputs=lambda p, t: p)
+        settings = replace(
+            SETTINGS,
+            surrogate="given",
+            begin=0.0,
+            ramp=0.0,
+            refresh=False,
+            ordinary=0.0,
+            balance=balance,
+        )
+        loss = MetricLoss(
+            lambda model, batch: {"total": model(batch["x"])["values"].square().mean()},
+            surrogate,
+            outputs=lambda model, batch: (model(batch["x"])["values"], batch["y"]),
+            steps=10,
+            settings=settings,
+        )
+        model.zero_grad()
+        loss(model, Points().batch(0))["total"].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9999
+
+
+def test_an_ordinary_loss_without_a_gradient_is_told():
+    loss = _exploitable()
+    loss.ordinary = lambda model, batch: {"total": (0 * model(batch["x"])).sum()}
+    _stepped(loss, 3)
+    assert sum("balanced by it, has none" in text for text in loss.notices) == 1
+
+
+def test_an_evaluation_is_no_step():
+    loss, model = _loss(), network()
+    _stepped(loss, 20, model)
+    calls, count = loss.surrogate.calls.spent.calls, loss.count
+    with torch.no_grad():
+        terms = loss(model, Points().batch(0))
+    assert float(terms["metric_loss"]) != 0
+    assert (loss.surrogate.calls.spent.calls, loss.count) == (calls, count)
+
+
+def test_outputs_of_half_precision_are_learned_from():
+    loss, model = _loss(), network().bfloat16()
+
+    def halved(model, batch):
+        return model(batch["x"].bfloat16()), batch["y"]
+
+    loss.outputs = halved
+    loss.ordinary = lambda model, batch: {
+        "total": (halved(model, batch)[0] - batch["y"]).square().mean()
+    }
+    terms = _stepped(loss, 20, model)
+    assert float(terms[-1]["metric_loss"]) != 0
+    assert terms[-1]["metric_calls"].dtype == torch.float32
+
+
 def test_metric_gets_better_than_under_the_ordinary_loss_alone():
     """Errors above the target cost five times as much, which mean squares do not know."""
 
@@ -210,6 +282,73 @@ def test_a_refreshed_surrogate_keeps_what_it_was_fitted_to():
     _stepped(loss, 3)
     assert len(loss.replay) == 100 + 8
     assert torch.equal(loss.replay.all().predictions[:100], surrogate.bank.all().predictions)
+
+
+def test_a_run_goes_on_with_the_networks_of_the_folder(tmp_path):
+    surrogate = MetricSurrogate(largest_error, limits=(0.0, None), settings=NETWORK)
+    surrogate.fit(torch.rand(60, 2), torch.rand(60, 2), progress=False)
+    folder = save_surrogate(surrogate, tmp_path / "learned")
+    network_settings = replace(NETWORK, members=3, width=8, learning_rate=0.5)
+    settings = replace(SETTINGS, surrogate=str(folder), network=network_settings)
+    losses = [
+        MetricLoss(
+            mean_squares,
+            surrogate_of(settings, "table"),
+            outputs=outputs,
+            steps=40,
+            settings=settings,
+        )
+        for _ in range(2)
+    ]
+    _stepped(losses[0], 5)
+    losses[1].load_state_dict(losses[0].state_dict())
+    state, other = (loss.surrogate.state_dict() for loss in losses)
+    assert all(torch.equal(state[name], other[name]) for name in state)
+    assert losses[1].surrogate.settings.learning_rate == 0.5
+    with pytest.raises(SettingsError, match="is not that of the surrogate"):
+        surrogate_of(replace(settings, goal="higher"), "table")
+
+
+@pytest.mark.parametrize("refresh", [True, False])
+def test_an_estimator_is_after_a_kill_what_it_was(refresh):
+    from sklearn.kernel_ridge import KernelRidge
+
+    rows = np.random.default_rng(0).random((40, 2))
+    estimator = KernelRidge(kernel="rbf", alpha=0.01).fit(rows, rows.max(axis=1))
+    settings = replace(SETTINGS, surrogate="given", begin=0.0, refresh=refresh)
+    losses = []
+    for _ in range(2):
+        surrogate = MetricSurrogate(largest_error, estimator, inputs=lambda p, t: (p - t).abs())
+        surrogate.fit(torch.rand(40, 2), torch.rand(40, 2), torch.rand(40), progress=False)
+        losses.append(
+            MetricLoss(mean_squares, surrogate, outputs=outputs, steps=40, settings=settings)
+        )
+        torch.manual_seed(0)
+    first, second = losses
+    second.surrogate.members[0] = first.surrogate.members[0]  # as the run's script made it
+    _stepped(first, 5)
+    second.load_state_dict(first.state_dict())
+    pair = torch.rand(9, 2), torch.rand(9, 2)
+    assert torch.equal(first.surrogate(*pair), second.surrogate(*pair))
+
+
+def test_sets_are_looked_at_and_kept_whole():
+    settings = replace(SETTINGS, per="set", set_size=4)
+    surrogate = MetricSurrogate(
+        largest_error, per="set", set_size=4, limits=(0.0, None), settings=NETWORK
+    )
+    loss = MetricLoss(mean_squares, surrogate, outputs=outputs, steps=40, settings=settings)
+    terms = _stepped(loss, 30)
+    known = loss.replay.all()
+    # Four sets a look; those of the last are waited for.
+    assert known.predictions.shape == (14 * 4, 4, 2)
+    torch.testing.assert_close(
+        known.values, (known.predictions - known.targets).abs().flatten(1).amax(dim=1)
+    )
+    believed, _ = surrogate.predict(*(x.flatten(0, 1) for x in (known.predictions, known.targets)))
+    assert torch.corrcoef(torch.stack([believed, known.values]))[0, 1] > 0.3
+    assert float(terms[-1]["metric_loss"]) != 0
+    assert loss.watch.readings[-1].calls == 14 * 4
 
 
 class Lying(torch.nn.Module):

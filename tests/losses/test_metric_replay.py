@@ -45,8 +45,19 @@ def test_state_makes_an_equal_replay():
     for held_out in (True, False, None):
         ours, theirs = replay.all(held_out=held_out), other.all(held_out=held_out)
         assert torch.equal(ours.predictions, theirs.predictions)
+    drawn = [each.draw(20, np.random.default_rng(3)).values for each in (replay, other)]
+    assert torch.equal(*drawn)
     other.add(torch.zeros(2), torch.tensor(0), 0.0)
     assert len(replay) == 33  # what was taken up is a list of its own
+
+
+def test_a_smaller_replay_takes_up_the_newest():
+    replay = Replay(capacity=7)
+    replay.add_all(_filled(33))
+    assert replay.all().values.tolist() == list(range(26, 33))
+    replay.add(torch.zeros(2), torch.tensor(33), 33.0)
+    drawn = replay.draw(200, np.random.default_rng(4)).values.tolist()
+    assert set(drawn) == {27, 28, 30, 31, 32, 33}  # 29 is held out
 
 
 def test_nothing_to_draw_is_said():
@@ -58,3 +69,7 @@ def test_padding_says_where_a_sequence_ends():
     whole = padded([torch.tensor([[1, 2], [3, 4]]), torch.tensor([[5], [6]])])
     assert whole.tolist() == [[[1, 2], [3, 4]], [[5, -1], [6, -1]]]
     assert padded([torch.ones(1), torch.ones(2)]).tolist() == [[1.0, 0.0], [1.0, 1.0]]
+    masks = padded([torch.ones(1, dtype=torch.bool), torch.ones(2, dtype=torch.bool)])
+    assert masks.tolist() == [[True, False], [True, True]]
+    small = padded([torch.ones(1, dtype=torch.uint8), torch.ones(2, dtype=torch.uint8)])
+    assert small.tolist() == [[1, -1], [1, 1]]

@@ -25,6 +25,10 @@ def _fitted(metric=largest_error, rows=None, **options):
     return surrogate
 
 
+def _apart(prediction, target):
+    return (prediction - target).square()
+
+
 @pytest.fixture(scope="module")
 def surrogate():
     return _fitted(limits=(0.0, 1.0))
@@ -59,6 +63,29 @@ def test_gradient_points_where_the_metric_goes():
     surrogate(prediction, target).sum().backward()
     exact = prediction.detach() - target
     assert nn.functional.cosine_similarity(prediction.grad, exact).mean() > 0.9
+
+
+def test_numbers_of_any_precision_are_taken():
+    draws = np.random.default_rng(0)
+    surrogate = _fitted(rows=(draws.random((400, 3)), draws.random((400, 3))))  # float64
+    prediction, target = _rows(20)
+    expected = surrogate(prediction, target)
+    for kind in (torch.float64, torch.bfloat16):
+        given = prediction.to(kind).requires_grad_(True)
+        values = surrogate(given, target)
+        torch.testing.assert_close(values, expected, atol=0.05, rtol=0.05)
+        values.sum().backward()
+        assert given.grad.dtype == kind
+    half = MetricSurrogate(largest_error).true_values(prediction.bfloat16(), target)
+    torch.testing.assert_close(half, (prediction.bfloat16() - target).abs().amax(dim=1))
+
+
+def test_a_surrogate_that_is_moved_goes_on_learning_there():
+    surrogate = _fitted()
+    surrogate.double()  # as a GPU does, it changes the weights and not what an optimiser keeps
+    surrogate.learn(surrogate.bank, range(2))
+    states = [state for adam in surrogate._adams() for state in adam.state.values()]
+    assert {state["exp_avg"].dtype for state in states} == {torch.float64}
 
 
 def test_direction_follows_the_goal():
@@ -129,6 +156,14 @@ def test_bounded_networks_are_less_steep(smoothness):
     assert steepness[1] < steepness[0]
 
 
+def test_a_fitted_surrogate_stands_still():
+    settings = SurrogateSettings(members=1, width=8, fit_steps=3, smoothness="spectral")
+    surrogate = _fitted(settings=settings)
+    surrogate.train()
+    prediction, target = _rows(20)
+    assert torch.equal(surrogate(prediction, target), surrogate(prediction, target))
+
+
 def test_an_example_far_from_the_rest_pulls_no_more_than_they_do(surrogate):
     class Steep(nn.Module):
         def forward(self, features):
@@ -196,6 +231,30 @@ def test_an_estimator_is_fitted_anew_by_its_own_library():
     assert bool((prediction.grad != 0).any())
 
 
+def test_an_estimator_that_draws_is_fitted_alike():
+    from sklearn.neural_network import MLPRegressor
+
+    prediction, target = _rows(60)
+    estimator = MLPRegressor(hidden_layer_sizes=(4,), max_iter=20)
+    estimator.fit(prediction.numpy(), prediction[:, 0].numpy())
+    believed = []
+    for seed in (1, 2):
+        np.random.seed(seed)
+        surrogate = MetricSurrogate(largest_error, estimator, inputs=lambda p, t: p)
+        surrogate.fit(prediction, target, progress=False)
+        believed.append(surrogate.predict(prediction, target)[0])
+    assert torch.equal(*believed)
+
+
+def test_features_by_a_function_need_it_when_read(tmp_path):
+    surrogate = _fitted(inputs=_apart)
+    folder = save_surrogate(surrogate, tmp_path / "learned")
+    with pytest.raises(SettingsError, match="made by a function, which its folder only names"):
+        read_surrogate(folder)
+    other = read_surrogate(folder, inputs=_apart)
+    assert torch.equal(other(*_rows(9)), surrogate(*_rows(9)))
+
+
 def test_what_was_written_is_read_back_to_the_bit(tmp_path, surrogate):
     folder = save_surrogate(surrogate, tmp_path / "learned", metric="metric_toys:largest_error")
     other = read_surrogate(folder, largest_error)
@@ -256,3 +315,9 @@ def test_wrong_use_is_explained():
     wide = MetricSurrogate(None, nn.Linear(3, 2), inputs=lambda p, t: p)
     with pytest.raises(DataError, match="no single number"):
         wide(prediction, target)
+    cut = MetricSurrogate(None, nn.Linear(3, 1), inputs=lambda p, t: p.detach())
+    with pytest.raises(DataError, match="carry no gradient"):
+        cut(prediction.clone().requires_grad_(True), target)
+    empty = MetricSurrogate(largest_error, nn.Flatten(0), inputs=lambda p, t: p[:, :1])
+    with pytest.raises(SettingsError, match="no weights that it could learn"):
+        empty.fit(prediction, target, progress=False)

@@ -55,6 +55,14 @@ def test_values_outside_the_bounds_are_refused():
     assert "0.0 to 1.0" in str(caught.value)
 
 
+def test_rounding_beside_a_bound_is_the_bound():
+    rules = MetricRules(low=0.0, high=1.0)
+    assert checked_value(lambda p, t: 1 + 1e-7, *PAIR, rules) == 1.0
+    assert checked_value(lambda p, t: -1e-7, *PAIR, rules) == 0.0
+    with pytest.raises(TrainingError, match="outside its bounds"):
+        checked_value(lambda p, t: 1 + 1e-5, *PAIR, rules)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

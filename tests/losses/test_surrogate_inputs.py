@@ -9,7 +9,7 @@ from tilth.errors import DataError, SettingsError
 from tilth.losses.surrogate_images import mask_channels, signed_distance
 from tilth.losses.surrogate_inputs import INPUTS, SurrogateNetwork, inputs_of
 from tilth.losses.surrogate_layers import Build
-from tilth.losses.surrogate_sequences import match_channels, soft_string
+from tilth.losses.surrogate_sequences import match_channels, read_channels, soft_string
 
 BOXES = torch.tensor([[[0.0, 0, 9, 9, 0.9, 0.2, 0.8], [4, 4, 8, 9, 0.5, 0.7, 0.3]]] * 4)
 TRUE = torch.tensor([[[0.0, 0, 8, 9, 1], [1, 1, 3, 4, 0], [0, 0, 0, 0, 0]]] * 4)
@@ -123,6 +123,12 @@ def test_a_soft_string_of_sure_frames_is_the_decoded_one():
         assert found.sum().item() == len(true)
 
 
+def test_frames_beyond_the_end_spell_nothing():
+    frames, target = torch.rand(2, 5, 3).softmax(2), torch.tensor([[0, 1], [1, 1]])
+    longer = torch.cat([frames, torch.zeros(2, 4, 3)], dim=1)
+    torch.testing.assert_close(read_channels(longer, target), read_channels(frames, target))
+
+
 @pytest.mark.parametrize(
     ("kind", "prediction", "target", "says"),
     [
@@ -139,6 +145,13 @@ def test_a_soft_string_of_sure_frames_is_the_decoded_one():
 def test_what_does_not_fit_is_refused(kind, prediction, target, says):
     with pytest.raises(DataError, match=says):
         INPUTS[kind].channels(prediction, target)
+
+
+def test_a_distance_of_different_shapes_is_refused():
+    prediction, target = _examples("table")
+    network = _network("table", prediction, target, is_distance=True, best=0.0)
+    with pytest.raises(DataError, match="of one shape"):
+        network(prediction, target)
 
 
 def test_a_set_is_judged_by_all_its_examples():

@@ -94,7 +94,9 @@ class MetricCalls:
         if self.workers == 0:
             done: Future[tuple[float, float]] = Future()
             try:
-                done.set_result(_timed(self.metric, prediction, target, self.rules))
+                # Copies, as other processes have: a metric may change what it is given.
+                pair = prediction.copy(), target.copy()
+                done.set_result(_timed(self.metric, *pair, self.rules))
             except TrainingError as error:
                 done.set_exception(error)
             return done

@@ -9,7 +9,7 @@ import secrets
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,9 +19,9 @@ from tilth.config import load_settings, settings_to_dict
 from tilth.errors import DataError, SettingsError, TilthError
 from tilth.losses.metric_replay import Replay
 from tilth.losses.metric_surrogate import MetricSurrogate
-from tilth.losses.metric_values import Metric, metric_of
+from tilth.losses.metric_values import Failure, Metric
 from tilth.losses.surrogate_fit import Quality
-from tilth.losses.surrogate_inputs import INPUTS
+from tilth.losses.surrogate_inputs import INPUTS, Channels
 from tilth.losses.surrogate_settings import SurrogateSettings
 
 __all__ = ["read_surrogate", "save_surrogate"]
@@ -89,17 +89,22 @@ def read_surrogate(
     folder: str | Path,
     metric: Metric | str | None = None,
     *,
+    inputs: Channels | None = None,
+    on_failure: Failure | None = None,
     workers: int = 0,
     budget: int | None = None,
 ) -> MetricSurrogate:
-    """The surrogate that a folder holds.
+    """The surrogate that a folder holds; no code that the folder names is run.
 
     Args:
         metric: the one that it was fitted to; None reads one that is not watched.
+        inputs: the function that made its features, where one did.
+        on_failure: None for what it was fitted with.
         workers, budget: of its calls.
 
     Raises:
         DataError: no surrogate, or one that is damaged.
+        SettingsError: it needs a function ``inputs``.
     """
     folder = Path(folder)
     try:
@@ -111,13 +116,15 @@ def read_surrogate(
                 expected=f"format {_FORMAT}",
                 got=str(record["format"]),
             )
-        surrogate = _made(record, metric, workers=workers, budget=budget)
+        surrogate = _made(
+            record, metric, inputs=inputs, on_failure=on_failure, workers=workers, budget=budget
+        )
         surrogate.load_state_dict(weights)
         if (folder / _BANK).is_file():
             surrogate.bank = _replay(load_file(str(folder / _BANK)))
     except TilthError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(
             "the folder holds no surrogate that can be read",
             where=str(folder),
@@ -154,18 +161,31 @@ def _replay(flat: dict[str, torch.Tensor]) -> Replay:
 
 
 def _made(
-    record: dict[str, Any], metric: Metric | str | None, *, workers: int, budget: int | None
+    record: dict[str, Any],
+    metric: Metric | str | None,
+    *,
+    inputs: Channels | None,
+    on_failure: Failure | None,
+    workers: int,
+    budget: int | None,
 ) -> MetricSurrogate:
     rules, name = record["rules"], record["inputs"]
-    inputs: Any = name if name in INPUTS else metric_of(name)
+    if name not in INPUTS and inputs is None:
+        # Not looked up: who can write the folder would choose what is run here.
+        raise SettingsError(
+            "the surrogate's features are made by a function, which its folder only names",
+            expected=f"inputs, the function {name}",
+            got="None",
+            fix='give it: read_surrogate(..., inputs=...), or loss.inputs = "module:function"',
+        )
     surrogate = MetricSurrogate(
         metric,
-        inputs=inputs,
+        inputs=name if name in INPUTS else cast(Channels, inputs),
         goal=rules["goal"],
         limits=(rules["low"], rules["high"]),
         per="set" if record["set_size"] else "example",
         set_size=record["set_size"] or 1,
-        on_failure=rules["on_failure"],
+        on_failure=on_failure or rules["on_failure"],
         workers=workers,
         budget=budget,
         settings=load_settings(SurrogateSettings, values=record["settings"]),

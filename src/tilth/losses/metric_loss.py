@@ -26,14 +26,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from tilth.errors import TrainingError
+from tilth.errors import SettingsError, TrainingError
 from tilth.losses.gathered_rows import summed, together
 from tilth.losses.metric_replay import Replay
 from tilth.losses.metric_settings import MetricSettings
@@ -156,6 +156,8 @@ class MetricLoss:
         Raises:
             TrainingError: the metric fails; an alarm, where settings say stop; or outputs that lost
                 their gradient.
+
+        Without a gradient (an evaluation) nothing is looked at, and no step is counted.
         """
         answers = Answers(model)
         terms = dict(self.ordinary(answers, batch))
@@ -164,7 +166,8 @@ class MetricLoss:
         if self.surrogate.unit.device != prediction.device:
             self.surrogate.to(prediction.device)
         step = self.count // self.batches_per_step
-        if self.count % (self.settings.look_every * self.batches_per_step) == 0:
+        is_training = torch.is_grad_enabled()
+        if is_training and self.count % (self.settings.look_every * self.batches_per_step) == 0:
             self._look(prediction, target, step)
         ordinary, metric = self.shares(step)
         total = ordinary * terms["total"]
@@ -172,8 +175,8 @@ class MetricLoss:
         if metric and self._is_ready:
             loss = self.surrogate(prediction, target).mean()
             value = loss.detach()
-            total = total + metric * self._balanced(loss, terms["total"], answers)
-        self.count += 1
+            total = total + metric * self._balanced(loss, prediction, terms["total"], answers)
+        self.count += is_training
         return {**terms, **self._told(value), "total": total}
 
     def shares(self, step: int) -> tuple[float, float]:
@@ -233,7 +236,7 @@ class MetricLoss:
         if self._is_ready:
             believed = self.surrogate.predict(prediction, target)[0].cpu()
         draws = generator(self.seed, "looked at", self.count, _rank())
-        pairs = self.surrogate.paired(prediction, target)
+        pairs = self.surrogate.paired(prediction.cpu(), target.cpu())
         for place in np.sort(draws.choice(len(pairs[0]), num, replace=False)).tolist():
             # Copies: a view would keep all of the batch, and change with it.
             one, other = pairs[0][place].clone(), pairs[1][place].clone()
@@ -246,11 +249,10 @@ class MetricLoss:
         """Outputs of this look: what settings say, as far as batch and budget go."""
         wanted = max(self.settings.calls_per_look // _processes(), 1)
         left = self._calls().spent.left
-        if left < wanted and not any("budget" in text for text in self.notices):
-            self._say(
-                f"step {self.count // self.batches_per_step}: the budget of "
-                f"{self.settings.calls} metric calls is spent; from here the surrogate is "
-                "neither refreshed nor watched"
+        if left < wanted:
+            self._say_once(
+                f"the budget of {self.settings.calls} metric calls is spent; from here the "
+                "surrogate is neither refreshed nor watched"
             )
         return 0 if left < wanted else min(wanted, available)
 
@@ -265,6 +267,7 @@ class MetricLoss:
                 fix="a larger loss.begin or loss.calls_per_look, or a smaller loss.look_every",
             )
         self.surrogate.begin(self.replay)
+        self.notice(f"learning the metric from {len(self.replay)} outputs; the step waits for it")
         self.surrogate.learn(self.replay, range(self.surrogate.settings.fit_steps))
         self._agree()
         quality = self.surrogate.check(self.replay.all(held_out=True))
@@ -296,6 +299,10 @@ class MetricLoss:
         self.notices.append(text)
         self.notice(text)
 
+    def _say_once(self, text: str) -> None:
+        if not any(said.endswith(text) for said in self.notices):
+            self._say(f"step {self.count // self.batches_per_step}: {text}")
+
     def _agree(self) -> None:
         """Let all processes have the members of the first: sums may differ in their last bits."""
         group = together()
@@ -305,30 +312,36 @@ class MetricLoss:
 
     # The gradient.
 
-    def _balanced(self, loss: Tensor, ordinary: Tensor, answers: Answers) -> Tensor:
+    def _balanced(
+        self, loss: Tensor, prediction: Tensor, ordinary: Tensor, answers: Answers
+    ) -> Tensor:
         """The metric's part, whose gradient at the network's outputs is as long as the other's."""
         if self.settings.balance == "value":
             return loss
+        if not torch.is_grad_enabled():
+            return self.factor * loss
         outputs = answers.tensors()
         if not outputs:
             raise TrainingError("the loss has not called the model that it was given")
-        pulls = _gradients(loss, outputs)
-        other = _gradients(ordinary, outputs)
-        size, other_size = _length(pulls), _length(other)
+        (pull,) = torch.autograd.grad(loss, prediction)
+        size = _length(_gradients(prediction, outputs, pull))
+        other_size = _length(_gradients(ordinary, outputs)) if ordinary.requires_grad else 0.0
+        if not other_size and not self.factor:
+            self._say_once(
+                "the ordinary loss has no gradient at the network's outputs, so the metric, "
+                "balanced by it, has none either: loss.balance = 'value' needs no other loss"
+            )
         if size > 0:
             factor = other_size / size
             # Smoothed, in the logarithm: single batches differ by their hardest example.
             rate = 0.9 if self.factor else 0.0
             known = math.log(self.factor) if self.factor else 0.0
-            if factor > 0:
+            if 0 < factor < math.inf:
                 self.factor = math.exp(rate * known + (1 - rate) * math.log(factor))
-        # The gradient is at hand: what it says at the outputs goes on from there.
-        line = sum(
-            (output * (self.factor * pull)).sum()
-            for output, pull in zip(outputs, pulls, strict=True)
-            if pull is not None
-        )
-        return line - _detached(line) + self.factor * loss.detach()
+        # The gradient is at hand: what it says at the prediction goes on from there. Not at the
+        # outputs, of which one may follow from another: that would count twice.
+        line = (prediction * (self.factor * pull)).sum()
+        return line - line.detach() + self.factor * loss.detach()
 
     def _told(self, value: Tensor) -> dict[str, Tensor]:
         readings = self.watch.readings
@@ -340,7 +353,8 @@ class MetricLoss:
             "metric_alarm": float(self.watch.is_alarm),
             "metric_calls": float(self._calls().spent.calls * _processes()),
         }
-        told = {name: value.new_tensor(number) for name, number in known.items()}
+        # Not in the value's own type: float16 ends at 65504 calls.
+        told = {name: torch.tensor(number, device=value.device) for name, number in known.items()}
         return {"metric_loss": value, **told}
 
     def _calls(self) -> Any:
@@ -414,20 +428,44 @@ def surrogate_of(settings: MetricSettings, inputs: str, *, seed: int = 0) -> Met
 
     Args:
         inputs: what the recipe's predictions are, where settings do not say.
+
+    Raises:
+        SettingsError: the metric's name is wrong, or the goal is not that of the folder.
+        DataError: the folder cannot be read.
     """
     from tilth.losses.metric_files import read_surrogate
     from tilth.losses.metric_values import metric_of
 
     budget = settings.calls // _processes() if settings.calls else None
-    if settings.surrogate:
-        surrogate = read_surrogate(
-            settings.surrogate, settings.metric, workers=settings.workers, budget=budget
-        )
-        surrogate.settings = settings.network
-        return surrogate
     named: Any = settings.inputs or inputs
     if ":" in named:
         named = metric_of(named)
+    if settings.surrogate:
+        surrogate = read_surrogate(
+            settings.surrogate,
+            settings.metric,
+            inputs=named if callable(named) else None,
+            on_failure=None if settings.on_failure == "error" else settings.on_failure,
+            workers=settings.workers,
+            budget=budget,
+        )
+        if surrogate.rules.goal != settings.goal:
+            raise SettingsError(
+                "setting 'loss.goal' is not that of the surrogate",
+                where=settings.surrogate,
+                expected=repr(surrogate.rules.goal),
+                got=repr(settings.goal),
+            )
+        # Its networks are made already; a resumed run makes them again by these settings.
+        made = surrogate.settings
+        surrogate.settings = replace(
+            settings.network,
+            members=made.members,
+            width=made.width,
+            form=made.form,
+            smoothness=made.smoothness,
+        )
+        return surrogate
     return MetricSurrogate(
         settings.metric,
         inputs=named,
@@ -469,18 +507,16 @@ def _tensors(answer: Any) -> list[Tensor]:
     return []
 
 
-def _gradients(loss: Tensor, outputs: list[Tensor]) -> tuple[Tensor | None, ...]:
-    return torch.autograd.grad(loss, outputs, retain_graph=True, allow_unused=True)
+def _gradients(
+    value: Tensor, outputs: list[Tensor], pull: Tensor | None = None
+) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(value, outputs, pull, retain_graph=True, allow_unused=True)
 
 
 def _length(gradients: tuple[Tensor | None, ...]) -> float:
     """Over all processes, so that all of them balance alike."""
     squares = [each.float().square().sum() for each in gradients if each is not None]
     return float(summed(torch.stack(squares).sum()).sqrt()) if squares else 0.0
-
-
-def _detached(line: Any) -> Any:
-    return line.detach() if isinstance(line, Tensor) else line
 
 
 def _processes() -> int:

@@ -20,7 +20,10 @@ from tilth.errors import DataError
 
 __all__ = ["Examples", "Replay", "padded"]
 
-PADDING = -1  # of whole numbers, which name classes; of others it is 0
+PADDING = -1  # of whole numbers, which name classes; of others it is 0, of masks False
+
+
+Entry = tuple[int, Tensor, Tensor, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +59,21 @@ class Replay:
         self.recent_share = recent_share
         self.hold_out_every = hold_out_every
         self.count = 0  # ever added; numbers an example for good, so that it stays on its side
-        self._kept: list[tuple[int, Tensor, Tensor, float]] = []
+        self._kept: list[Entry] = []
+        self._trained: list[Entry] = []  # those of them that are not held out
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def add(self, prediction: Tensor, target: Tensor, value: float) -> None:
         """Keep one example; the tensors must not be changed afterwards."""
-        self._kept.append((self.count, prediction, target, value))
+        entry = (self.count, prediction, target, value)
+        self._kept.append(entry)
+        if not self._is_held(entry):
+            self._trained.append(entry)
         self.count += 1
-        if len(self._kept) > self.capacity:
-            del self._kept[0]
+        if len(self._kept) > self.capacity and not self._is_held(self._kept.pop(0)):
+            del self._trained[0]
 
     def add_all(self, other: Replay) -> None:
         """Keep what another one holds, oldest first; who is held out there is held out here.
@@ -78,8 +85,8 @@ class Replay:
             raise DataError(
                 "only an empty replay takes up another one", got=f"{self.count} examples"
             )
-        self.load_state_dict(other.state_dict())
-        self._kept = self._kept[-self.capacity :]
+        state = other.state_dict()
+        self.load_state_dict({**state, "kept": state["kept"][-self.capacity :]})
 
     def all(self, *, held_out: bool | None = None) -> Examples:
         """All examples, oldest first; only those held out, or only the others, where asked for."""
@@ -93,7 +100,7 @@ class Replay:
         Raises:
             DataError: there are none.
         """
-        trained = [entry for entry in self._kept if not self._is_held(entry)]
+        trained = self._trained
         if not trained:
             raise DataError("nothing has been scored yet", expected="outputs with true values")
         newest = max(len(trained) // 10, 1)
@@ -114,13 +121,14 @@ class Replay:
         """Take up what `state_dict` gave."""
         self.count = state["count"]
         self._kept = [tuple(entry) for entry in state["kept"]]
+        self._trained = [entry for entry in self._kept if not self._is_held(entry)]
 
-    def _is_held(self, entry: tuple[int, Tensor, Tensor, float]) -> bool:
+    def _is_held(self, entry: Entry) -> bool:
         every = self.hold_out_every
         return every > 0 and entry[0] % every == every - 1
 
 
-def _together(entries: Sequence[tuple[int, Tensor, Tensor, float]]) -> Examples:
+def _together(entries: Sequence[Entry]) -> Examples:
     return Examples(
         predictions=padded([entry[1] for entry in entries]),
         targets=padded([entry[2] for entry in entries]),
@@ -141,8 +149,10 @@ def padded(tensors: Sequence[Tensor]) -> Tensor:
     largest = tuple(shapes.max(axis=0).tolist()) if shapes.size else ()
     if all(tuple(each.shape) == largest for each in tensors):
         return torch.stack(list(tensors))
+    if tensors[0].dtype == torch.uint8:  # knows nothing below 0
+        tensors = [each.to(torch.int16) for each in tensors]
     first = tensors[0]
-    fill = 0 if first.is_floating_point() else PADDING
+    fill = 0 if first.is_floating_point() or first.dtype == torch.bool else PADDING
     whole = first.new_full((len(tensors), *largest), fill)
     for row, each in zip(whole, tensors, strict=True):
         row[tuple(slice(size) for size in each.shape)] = each

@@ -131,10 +131,16 @@ class MetricSurrogate(nn.Module):
         self.quality: Quality | None = None
         self.fitted_steps = 0
         self._optimisers: list[torch.optim.Optimizer] = []
+        self._learned_from = 0  # examples that the replay had seen when an estimator was fitted
         # What a difference of 1 in the loss is, in the metric's units.
         self.register_buffer("unit", torch.ones(()))
         self.unit: Tensor
         self.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> MetricSurrogate:
+        """It stays in evaluation, whatever it is told: one prediction has one loss."""
+        return super().train(False)
 
     # What it says of a batch.
 
@@ -263,14 +269,24 @@ class MetricSurrogate(nn.Module):
         """
         if self.given is not None and self._is_refitted:
             self.fitted_steps += len(steps)
-            self.members[0] = self.given.fitted_anew(replay.all(held_out=False))
+            self._learned_from = replay.count
+            fitted = self.given.fitted_anew(replay.all(held_out=False))
+            self.members[0] = fitted.to(self.unit.device)
             return
+        if not any(member.numel() for member in self.members.parameters()):
+            raise SettingsError(
+                "the model that predicts the metric has no weights that it could learn by",
+                fix="refresh = false uses it as it is",
+            )
 
         def numbered() -> Any:
             for _ in _shown(steps, progress, "learning the metric"):
                 yield self.fitted_steps
                 self.fitted_steps += 1
 
+        # Bounds of layers (spectral norms) follow the weights only while these are trained. A model
+        # that was given keeps its dropout and batch statistics out of it.
+        self.members.train(self.given is None)
         fit_members(
             list(self.members),
             self._adams(),
@@ -281,6 +297,7 @@ class MetricSurrogate(nn.Module):
             seed=self.seed,
             device=self.unit.device,
         )
+        self.train()
 
     @torch.no_grad()
     def check(self, known: Examples) -> Quality:
@@ -307,6 +324,7 @@ class MetricSurrogate(nn.Module):
             "unit": self.unit,
             "optimisers": [each.state_dict() for each in self._optimisers],
             "fitted_steps": self.fitted_steps,
+            "learned_from": self._learned_from,
             "quality": None if self.quality is None else self.quality.as_dict(),
         }
 
@@ -314,14 +332,15 @@ class MetricSurrogate(nn.Module):
         """Take up what `training_state` gave.
 
         Args:
-            replay: as it was then; an estimator of another library is fitted to it once more.
+            replay: as it was then; an estimator of another library that was fitted to it is fitted
+                once more, one that was not is left as it is.
         """
         if state["example"] is not None:
             self.make_members(*state["example"])
         self.unit.copy_(state["unit"])
         if state["weights"]:
             self.load_state_dict(state["weights"])
-        elif self._is_refitted and state["fitted_steps"]:
+        elif self._is_refitted and state["learned_from"] == replay.count > 0:
             self.learn(replay, ())
         if state["optimisers"]:
             for optimiser, kept in zip(self._adams(), state["optimisers"], strict=True):
@@ -367,7 +386,7 @@ class MetricSurrogate(nn.Module):
                     is_set=self.set_size > 0,
                     is_distance=settings.form == "distance",
                 )
-            self.members.append(member.to(self.unit.device).requires_grad_(False))
+            self.members.append(member.to(self.unit.device).requires_grad_(False).eval())
         self._optimisers = []
 
     def _adams(self) -> list[torch.optim.Optimizer]:
@@ -375,6 +394,8 @@ class MetricSurrogate(nn.Module):
             rate = self.settings.learning_rate
             for member in self.members:
                 self._optimisers.append(torch.optim.Adam(member.parameters(), lr=rate))
+        for optimiser in self._optimisers:
+            _follow_parameters(optimiser)
         return self._optimisers
 
     def _beliefs(self, prediction: Tensor, target: Tensor) -> Float[Tensor, "members n"]:
@@ -389,10 +410,13 @@ class MetricSurrogate(nn.Module):
         self, predictions: Sequence[Any], targets: Sequence[Any], *, progress: bool
     ) -> Tensor:
         calls = self._calls()
-        asked = [
-            calls.submit(*self._asked(*pair)) for pair in zip(predictions, targets, strict=True)
-        ]
-        waited = _shown(asked, progress, "calling the metric")
+        pairs = list(zip(predictions, targets, strict=True))
+        # With processes all is asked for at once; without them each call is waited for here.
+        asked = [calls.submit(*self._asked(*pair)) for pair in pairs] if calls.workers else None
+        waited = (
+            asked[number] if asked else calls.submit(*self._asked(*pairs[number]))
+            for number in _shown(range(len(pairs)), progress, "calling the metric")
+        )
         return torch.tensor([calls.result(each) for each in waited], dtype=torch.float32)
 
     def _calls(self) -> MetricCalls:
@@ -416,10 +440,9 @@ class MetricSurrogate(nn.Module):
             )
         if self.set_size:
             whole = [self._grouped(torch.as_tensor(each)) for each in (predictions, targets)]
-            return list(whole[0].detach().cpu()), list(whole[1].detach().cpu())
+            return list(_on_cpu(whole[0])), list(_on_cpu(whole[1]))
         sides = [
-            [torch.as_tensor(each).detach().cpu() for each in side]
-            for side in (predictions, targets)
+            [_on_cpu(torch.as_tensor(each)) for each in side] for side in (predictions, targets)
         ]
         return sides[0], sides[1]
 
@@ -459,6 +482,20 @@ def _size_of_sets(per: str, set_size: int) -> int:
     if per == "set" and set_size < 1:
         raise SettingsError("set_size cannot be used", expected="1 or more", got=str(set_size))
     return set_size if per == "set" else 0
+
+
+def _on_cpu(values: Tensor) -> Tensor:
+    """Half precision as float32: NumPy has no bfloat16, and a metric expects none of it."""
+    is_half = values.dtype in (torch.float16, torch.bfloat16)
+    values = values.detach().cpu()
+    return values.float() if is_half else values
+
+
+def _follow_parameters(optimiser: torch.optim.Optimizer) -> None:
+    """Have the averages where the parameters are, which may have been moved since."""
+    for parameter, state in optimiser.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            state[name] = state[name].to(parameter)
 
 
 def _spread(believed: Float[Tensor, "members n"]) -> Float[Tensor, n]:

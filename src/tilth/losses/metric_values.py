@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import math
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["Failure", "Metric", "MetricRules", "checked_value", "metric_of"]
 
 Metric = Callable[[NDArray[Any], NDArray[Any]], float]
 Failure = Literal["error", "skip", "worst"]
+
+ROUNDING = 1e-6  # of a value beside its bound, which it then takes: similarities of 1.0000001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +139,7 @@ def _from_file(path: Path) -> Any:
     if not path.is_file():
         raise SettingsError("the metric's file is not there", got=str(path))
     # One name a file, so that worker processes and a second look find the same module.
-    name = f"tilth_metric_{path.stem}_{abs(hash(str(path))) % 10**8}"
+    name = f"tilth_metric_{path.stem}_{zlib.crc32(str(path).encode())}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -182,14 +185,19 @@ def checked_value(
             fix="mend the metric, or set on_failure to 'skip' or 'worst' for examples like this",
         )
     low, high = rules.low, rules.high
-    if (low is not None and value < low) or (high is not None and value > high):
+    within = value
+    if low is not None:
+        within = max(within, low)
+    if high is not None:
+        within = min(within, high)
+    if abs(within - value) > ROUNDING * max(abs(value), 1.0):
         raise TrainingError(
             f"the metric gave {value:g}, outside its bounds",
             where=_described(prediction, target),
             expected=f"{'-inf' if low is None else low} to {'inf' if high is None else high}",
             fix="correct the bounds (low, high), or leave them out",
         )
-    return value
+    return within
 
 
 def _stand_in(rules: MetricRules) -> float:

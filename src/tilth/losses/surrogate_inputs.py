@@ -157,10 +157,23 @@ class SurrogateNetwork(nn.Module):
         self.scale.copy_(values.std().clamp_min(1e-6))
 
     def forward(self, prediction: Tensor, target: Tensor) -> Float[Tensor, n]:
-        """The metric of each example, or of each set."""
+        """The metric of each example, or of each set.
+
+        Raises:
+            DataError: shapes that do not fit.
+        """
+        if prediction.is_floating_point():  # NumPy's float64, or half precision
+            prediction = prediction.to(self.centre.dtype)
         if not self.is_distance:
             found = self.head(self._features(prediction, target))[:, 0]
             return self._bounded(self.centre + self.scale * found)
+        if prediction.shape != target.shape:
+            raise DataError(
+                "form 'distance' needs predictions and targets of one shape",
+                expected=str(list(prediction.shape)),
+                got=str(list(target.shape)),
+                fix="form = 'pair', or classes one-hot",
+            )
         other = target.to(prediction.dtype)
         apart = self._code(prediction, other) - self._code(other, other)
         distance = apart.square().mean(dim=1).add(1e-12).sqrt() * self.scale

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tilth.errors import DataError
 from tilth.losses.differentiable import as_differentiable
 from tilth.losses.metric_replay import Examples
-from tilth.losses.surrogate_inputs import Inputs
+from tilth.losses.surrogate_inputs import Inputs, check_channels
 
 __all__ = ["GivenMember", "given_member"]
 
@@ -34,6 +34,8 @@ class FeatureModel(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Float[Tensor, n]:
         """The metric of each example."""
         features = self.inputs.channels(prediction, target)
+        if prediction.requires_grad and torch.is_grad_enabled():
+            check_channels(features, self.inputs)
         values: Tensor = self.model(features)
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
@@ -67,7 +69,14 @@ class GivenMember:
 
         with torch.no_grad():
             features = self.inputs.channels(known.predictions, known.targets).double().numpy()
-        estimator = clone(self.estimator).fit(features, known.values.double().numpy())
+        estimator = clone(self.estimator)
+        # A resumed run fits it again, and must find the same.
+        drawn = {
+            name: self.seed % 2**32
+            for name, value in estimator.get_params().items()
+            if name.endswith("random_state") and value is None
+        }
+        estimator.set_params(**drawn).fit(features, known.values.double().numpy())
         differentiable = as_differentiable(estimator, sample=features, seed=self.seed)
         return FeatureModel(self.inputs, differentiable).requires_grad_(False)
 

@@ -74,7 +74,8 @@ def read_channels(prediction: Tensor, target: Tensor) -> Float[Tensor, "n 3 slot
     whether there is a true place.
 
     Args:
-        prediction: chances [n, t, k] by frame, the last class being none (a blank).
+        prediction: chances [n, t, k] by frame, the last class being none (a blank); all 0 beyond
+            the end.
         target: classes [n, l], below 0 beyond the end of the sequence.
 
     Raises:
@@ -82,7 +83,9 @@ def read_channels(prediction: Tensor, target: Tensor) -> Float[Tensor, "n 3 slot
     """
     _check(prediction, target, prediction.shape[-1] - 1)
     sharp = prediction.clamp_min(1e-6) ** SHARPNESS
-    found = soft_string(sharp / sharp.sum(dim=2, keepdim=True), target.shape[1] + 2)
+    chances = sharp / sharp.sum(dim=2, keepdim=True)
+    is_frame = (prediction > 0).any(dim=2, keepdim=True).to(prediction.dtype)
+    found = soft_string(chances * is_frame, target.shape[1] + 2)
     places = one_hot(target, prediction.shape[2] - 1).to(prediction.dtype)  # [n, c, l]
     same = found @ places
     any_class = found.sum(dim=2, keepdim=True).expand_as(same)
