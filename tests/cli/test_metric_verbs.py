@@ -114,14 +114,32 @@ def test_sets_are_learned_as_sets(tilth: Tilth, outputs: Path) -> None:
 def test_learned_metric_is_checked_on_other_outputs(tilth: Tilth, outputs: Path) -> None:
     fitted(tilth, "--to", "learned")
     saved(Path("later.npz"), seed=1)
-    ended = tilth("metric", "check", "learned", "--outputs", "later.npz", "--calls", 80, "--json")
+    called = ("metric", "check", "learned", "--outputs", "later.npz", "--metric", "scores.py:error")
+    ended = tilth(*called, "--calls", 80, "--json")
     assert ended.code == 0, ended.err
     assert ended.document["quality"]["count"] == 80
     assert ended.document["quality"]["rank_correlation"] > 0.6
     assert ended.document["faults"] == []
-    shown = tilth("metric", "check", "learned", "--outputs", "later.npz")
+    shown = tilth(*called)
     assert "usable" in shown.out
     assert "at its fit" in shown.out
+
+
+def test_no_metric_is_called_because_a_folder_names_it(tilth: Tilth, outputs: Path) -> None:
+    fitted(tilth, "--to", "learned")
+    ended = tilth("metric", "check", "learned", "--outputs", outputs)
+    assert ended.code == 2
+    assert "--metric scores.py:error" in ended.err
+
+
+def test_features_of_a_folder_are_named_by_who_uses_it(tilth: Tilth, outputs: Path) -> None:
+    Path("features.py").write_text("def squares(p, t):\n    return (p - t.float()).square()\n")
+    made = fitted(tilth, "--to", "learned", "--inputs", "features.py:squares")
+    assert made.code == 0, made.err
+    assert tilth("metric", "use", "learned").code == 2
+    used = tilth("metric", "use", "learned", "--inputs", "features.py:squares", "--json")
+    assert used.code == 0, used.err
+    assert used.document["gradient"]["flows"]
 
 
 def test_surrogate_that_is_fooled_is_found_out(tilth: Tilth, outputs: Path) -> None:

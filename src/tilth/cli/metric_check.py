@@ -9,6 +9,7 @@ import typer
 
 from tilth import lazy
 from tilth.cli.metric_options import (
+    FeaturesOption,
     GoalOption,
     HighOption,
     LowOption,
@@ -34,6 +35,10 @@ def command(
         typer.Argument(metavar="FOLDER|METRIC", help="What 'metric fit' wrote, or a metric."),
     ],
     outputs: OutputsOption,
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="Of a folder: the metric to call.")
+    ] = "",
+    inputs: FeaturesOption = "",
     calls: Annotated[
         int, typer.Option("--calls", min=2, help="Outputs that the metric judges, at most.")
     ] = 200,
@@ -59,14 +64,20 @@ def command(
     \b
     Example:
       tilth metric check scores.py:hausdorff --outputs outputs.npz --low 0
-      tilth metric check hd95 --outputs after-training.npz --calls 100
+      tilth metric check hd95 --outputs after.npz --metric scores.py:hausdorff --calls 100
     """
     progress = shows_progress(quiet)
     folder = Path(subject)
     if folder.is_dir():
         _refuse_unread(context)
         found: dict[str, Any] = lazy.attribute("tilth.recipes.metric_verbs:check_surrogate")(
-            folder, outputs, calls=calls, workers=workers, progress=progress
+            folder,
+            outputs,
+            metric=metric,
+            inputs=inputs,
+            calls=calls,
+            workers=workers,
+            progress=progress,
         )
         show = _show_surrogate
     else:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tilth.losses.metric_settings import MetricSettings
 
 __all__ = [
+    "FeaturesOption",
     "GoalOption",
     "HighOption",
     "LowOption",
@@ -36,6 +37,14 @@ LowOption = Annotated[float | None, typer.Option("--low", help="No value lies be
 HighOption = Annotated[float | None, typer.Option("--high", help="No value lies above.")]
 PerOption = Annotated[
     Literal["example", "set"], typer.Option("--per", help="What the metric judges.")
+]
+FeaturesOption = Annotated[
+    str,
+    typer.Option(
+        "--inputs",
+        metavar="NAME",
+        help="Of a folder: the function that made its features, where one did.",
+    ),
 ]
 SetSizeOption = Annotated[int, typer.Option("--set-size", min=1, help="Examples in a set.")]
 

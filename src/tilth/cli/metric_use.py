@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tilth import lazy
+from tilth.cli.metric_options import FeaturesOption
 from tilth.cli.outcome import Outcome, table
 from tilth.errors import TrainingError
 
@@ -30,6 +31,7 @@ def command(
             help="An .npz: predictions and targets; of a model file, its inputs.",
         ),
     ] = None,
+    inputs: FeaturesOption = "",
 ) -> Outcome:
     """What a model that predicts a metric is worth as a loss.
 
@@ -44,7 +46,7 @@ def command(
     """
     if lazy.attribute("tilth.recipes.metric_verbs:is_surrogate")(model):
         found: dict[str, Any] = lazy.attribute("tilth.recipes.metric_verbs:use_surrogate")(
-            model, sample
+            model, sample, inputs=inputs
         )
     else:
         found = lazy.attribute("tilth.recipes.metric_model:use_model")(model, sample)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from tilth.errors import DataError, TrainingError
+from tilth.errors import DataError, SettingsError, TrainingError
 from tilth.losses.metric_files import read_surrogate, save_surrogate
 from tilth.losses.metric_loss import surrogate_of
 from tilth.losses.metric_replay import Examples
 from tilth.losses.metric_settings import MetricSettings
 from tilth.losses.metric_surrogate import MetricSurrogate
+from tilth.losses.metric_values import metric_of
 from tilth.recipes.metric_outputs import Outputs, read_outputs
 from tilth.recipes.toml_text import toml_text
 
@@ -81,20 +82,43 @@ def fit_surrogate(
 
 
 def check_surrogate(
-    folder: Path, outputs: Path, *, calls: int, workers: int, progress: bool
+    folder: Path,
+    outputs: Path,
+    *,
+    metric: str,
+    inputs: str,
+    calls: int,
+    workers: int,
+    progress: bool,
 ) -> dict[str, Any]:
     """How well a fitted surrogate predicts its metric on outputs, those of a later run for one.
 
     Args:
+        metric: its name; not needed where the outputs have values. The folder names one too, but
+            no code runs because a folder says so.
+        inputs: the function that made its features, where one did.
         calls: of the true metric, at most; none where the file has values.
 
     Raises:
         DataError: the folder or the outputs cannot be read.
+        SettingsError: the metric or the features are needed and not named.
         TrainingError: the metric fails.
     """
     name = _record(folder)["metric"]
     given = read_outputs(outputs)
-    surrogate = read_surrogate(folder, None if given.values is not None else name, workers=workers)
+    if given.values is None and not metric:
+        raise SettingsError(
+            "the true values of these outputs are not known, and no metric is named to find them",
+            where=str(outputs),
+            expected="values in the file, or --metric",
+            fix=f"--metric {name or 'package.module:function'}",
+        )
+    surrogate = read_surrogate(
+        folder,
+        metric if given.values is None else None,
+        inputs=_features(inputs),
+        workers=workers,
+    )
     chosen = given.some(calls, set_size=max(surrogate.set_size, 1))
     values = chosen.values
     if values is None:
@@ -110,7 +134,7 @@ def check_surrogate(
         )
     return {
         "surrogate": folder,
-        "metric": name,
+        "metric": metric or name,
         "outputs": len(chosen),
         "quality": quality.as_dict(),
         "optimism": optimism,
@@ -119,17 +143,18 @@ def check_surrogate(
     }
 
 
-def use_surrogate(folder: Path, sample: Path | None) -> dict[str, Any]:
+def use_surrogate(folder: Path, sample: Path | None, *, inputs: str = "") -> dict[str, Any]:
     """What a fitted surrogate does for an optimiser, and the lines that put it into a recipe.
 
     Args:
+        inputs: the function that made its features, where one did.
         sample: outputs; without them random ones of the shapes that it was fitted to.
 
     Raises:
         DataError: the folder or the outputs cannot be read.
     """
     record = _record(folder)
-    surrogate = read_surrogate(folder)
+    surrogate = read_surrogate(folder, inputs=_features(inputs))
     prediction, target = _sample(surrogate, sample)
     gradient: torch.Tensor | None = None
     if prediction.is_floating_point():
@@ -184,6 +209,10 @@ def loss_lines(settings: MetricSettings) -> str:
     names = ("metric", "goal", "low", "high", "inputs", "per", "set_size", "surrogate")
     said = {name: getattr(settings, name) for name in names}
     return toml_text({"loss": {n: v for n, v in said.items() if v != getattr(usual, n)}})
+
+
+def _features(name: str) -> Any:
+    return metric_of(name) if name else None
 
 
 def _faults_of_quality(correlation: float) -> list[str]:
