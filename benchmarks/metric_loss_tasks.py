@@ -6,8 +6,6 @@ batches; both follow from the seed, a batch from its number. The loop is a plain
 constant rate, so that arms differ in their loss alone.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time
@@ -130,7 +128,7 @@ class Task:
         """The network that every arm of this seed starts from."""
         return self.checkpoints(seed)[-1]
 
-    def scores(self, prediction: Tensor, target: Tensor) -> Float[NDArray[np.float64], n]:
+    def scores(self, prediction: Tensor, target: Tensor) -> Float[NDArray[np.float64], "n"]:
         """The metric of each example."""
         pairs = zip(prediction.detach().numpy(), target.numpy(), strict=True)
         return np.array([self.metric(one, truth) for one, truth in pairs])

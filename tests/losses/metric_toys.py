@@ -15,6 +15,11 @@ def largest_error(prediction, target):
     return float(np.abs(prediction - target).max())
 
 
+def differences(prediction, target):
+    """Features [n, d] of tensors, for models that were told nothing else."""
+    return prediction - target
+
+
 def squared_error(prediction, target):
     return float(np.square(prediction - target).mean())
 

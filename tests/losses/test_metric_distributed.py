@@ -48,7 +48,7 @@ def trained(rank):
     return {
         "model": model.state_dict(),
         "surrogate": surrogate.state_dict(),
-        "factor": loss.factor,
+        "factor": loss.balance.factor,
         "values": loss.replay.all().values,
         "readings": [reading.true for reading in loss.watch.readings],
         "calls": float(terms["metric_calls"]),

@@ -19,8 +19,9 @@ from metric_toys import (
 )
 
 from tilth.errors import SettingsError, TrainingError
-from tilth.losses.metric_files import save_surrogate
-from tilth.losses.metric_loss import Answers, MetricLoss, surrogate_of
+from tilth.losses.metric_answers import Answers
+from tilth.losses.metric_files import save_surrogate, surrogate_of
+from tilth.losses.metric_loss import MetricLoss
 from tilth.losses.metric_settings import MetricSettings
 from tilth.losses.metric_surrogate import MetricSurrogate
 from tilth.losses.surrogate_settings import SurrogateSettings
@@ -114,7 +115,7 @@ def test_the_metric_waits_until_it_was_learned():
     terms = _stepped(loss, 40)
     assert all(float(term["metric_loss"]) == 0 for term in terms[:12])
     assert all(float(term["metric_loss"]) != 0 for term in terms[14:])
-    assert loss.notices[0].startswith("the metric is learned from 48 outputs")
+    assert loss.notices[0].startswith("the metric is learned, of 48 outputs")
     calls = [float(term["metric_calls"]) for term in terms]
     assert calls == [8 * (step // 2 + 1) for step in range(40)]
 
@@ -147,7 +148,7 @@ def test_balanced_parts_pull_equally_hard():
         answers["y"] = model(x)
         return answers["y"]
 
-    loss.factor = 0.0  # no smoothing from earlier steps
+    loss.balance.factor = 0.0  # no smoothing from earlier steps
     batch = Points().batch(31)
     total = loss(kept, batch)["total"]
     metric = torch.autograd.grad(total, answers["y"])[0].norm()
@@ -349,6 +350,51 @@ def test_sets_are_looked_at_and_kept_whole():
     assert torch.corrcoef(torch.stack([believed, known.values]))[0, 1] > 0.3
     assert float(terms[-1]["metric_loss"]) != 0
     assert loss.watch.readings[-1].calls == 14 * 4
+
+
+def test_a_flat_surrogate_is_told_and_pulls_no_harder_for_it():
+    class Flat(torch.nn.Module):
+        def forward(self, features):
+            return 1e-9 * features.mean(dim=1)
+
+    settings = replace(SETTINGS, surrogate="given", begin=0.0, ramp=0.0, refresh=False)
+    surrogate = MetricSurrogate(largest_error, Flat(), inputs=lambda p, t: p)
+    loss = MetricLoss(mean_squares, surrogate, outputs=outputs, steps=9, settings=settings)
+    _stepped(loss, 9)
+    assert loss.balance.factor <= 1e4 * 1.001
+    assert sum("hardly changes" in text for text in loss.notices) == 1
+
+
+def test_a_given_model_is_compared_with_its_metric_before_it_joins():
+    class Halves(torch.nn.Module):
+        def forward(self, features):
+            return features.square().amax(dim=1).sqrt() / 2
+
+    settings = replace(SETTINGS, surrogate="given", refresh=False)
+    surrogate = MetricSurrogate(largest_error, Halves(), inputs=lambda p, t: p - t)
+    loss = MetricLoss(mean_squares, surrogate, outputs=outputs, steps=40, settings=settings)
+    terms = _stepped(loss, 40)
+    assert float(surrogate.unit) == pytest.approx(float(loss.replay.all().values[:48].std()))
+    assert loss.watch.held_out_error == pytest.approx(
+        float(loss.replay.all().values[:48].mean()) / 2, rel=1e-4
+    )
+    assert float(terms[11]["metric_loss"]) == 0 < float(terms[20]["metric_loss"])
+
+
+def test_a_model_in_a_file_is_the_surrogate_of_its_features(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    program = torch.export.export(
+        module, (torch.rand(3, 2),), dynamic_shapes=({0: torch.export.Dim("n")},)
+    )
+    torch.export.save(program, tmp_path / "quality.pt2")
+    settings = replace(
+        SETTINGS, surrogate=str(tmp_path / "quality.pt2"), inputs="metric_toys:differences"
+    )
+    made = surrogate_of(settings, "table")
+    prediction, target = torch.rand(5, 2), torch.rand(5, 2)
+    torch.testing.assert_close(
+        made.predict(prediction, target)[0], module(prediction - target)[:, 0].detach()
+    )
 
 
 class Lying(torch.nn.Module):

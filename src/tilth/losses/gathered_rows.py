@@ -8,7 +8,7 @@ from torch import Tensor, distributed
 
 from tilth.losses.global_batch import gathered_columns
 
-__all__ = ["gathered_rows", "summed", "together"]
+__all__ = ["gathered_rows", "num_together", "rank_of", "summed", "together"]
 
 
 def together() -> distributed.ProcessGroup | None:
@@ -16,6 +16,16 @@ def together() -> distributed.ProcessGroup | None:
     if not (distributed.is_available() and distributed.is_initialized()):
         return None
     return distributed.group.WORLD if distributed.get_world_size() > 1 else None
+
+
+def num_together() -> int:
+    """How many processes train together."""
+    return 1 if together() is None else distributed.get_world_size()
+
+
+def rank_of() -> int:
+    """The number of this process among those that train together."""
+    return 0 if together() is None else distributed.get_rank()
 
 
 def summed(value: Tensor) -> Tensor:

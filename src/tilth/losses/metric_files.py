@@ -7,7 +7,7 @@ import math
 import os
 import secrets
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,14 +17,16 @@ from safetensors.torch import load_file, save_file
 
 from tilth.config import load_settings, settings_to_dict
 from tilth.errors import DataError, SettingsError, TilthError
+from tilth.losses.gathered_rows import num_together
 from tilth.losses.metric_replay import Replay
+from tilth.losses.metric_settings import MetricSettings
 from tilth.losses.metric_surrogate import MetricSurrogate
-from tilth.losses.metric_values import Failure, Metric
+from tilth.losses.metric_values import Failure, Metric, metric_of
 from tilth.losses.surrogate_fit import Quality
 from tilth.losses.surrogate_inputs import INPUTS, Channels
 from tilth.losses.surrogate_settings import SurrogateSettings
 
-__all__ = ["read_surrogate", "save_surrogate"]
+__all__ = ["read_surrogate", "save_surrogate", "surrogate_of"]
 
 _RECORD, _WEIGHTS, _BANK = "surrogate.json", "members.safetensors", "bank.safetensors"
 _FORMAT = 1
@@ -132,6 +134,62 @@ def read_surrogate(
             fix="tilth metric fit writes one",
         ) from error
     return surrogate
+
+
+def surrogate_of(settings: MetricSettings, inputs: str, *, seed: int = 0) -> MetricSurrogate:
+    """The surrogate that settings name: read from its folder, a model in a file, or new.
+
+    Args:
+        inputs: what the recipe's predictions are, where settings do not say.
+
+    Raises:
+        SettingsError: the metric's name is wrong, or the goal is not that of the folder.
+        DataError: the folder cannot be read.
+    """
+    budget = settings.calls // num_together() if settings.calls else None
+    named: Any = settings.inputs or inputs
+    if ":" in named:
+        named = metric_of(named)
+    if settings.surrogate and (Path(settings.surrogate) / _RECORD).is_file():
+        surrogate = read_surrogate(
+            settings.surrogate,
+            settings.metric,
+            inputs=named if callable(named) else None,
+            on_failure=None if settings.on_failure == "error" else settings.on_failure,
+            workers=settings.workers,
+            budget=budget,
+        )
+        if surrogate.rules.goal != settings.goal:
+            raise SettingsError(
+                "setting 'loss.goal' is not that of the surrogate",
+                where=settings.surrogate,
+                expected=repr(surrogate.rules.goal),
+                got=repr(settings.goal),
+            )
+        # Its networks are made already; a resumed run makes them again by these settings.
+        made = surrogate.settings
+        surrogate.settings = replace(
+            settings.network,
+            members=made.members,
+            width=made.width,
+            form=made.form,
+            smoothness=made.smoothness,
+        )
+        return surrogate
+    return MetricSurrogate(
+        settings.metric,
+        Path(settings.surrogate) if settings.surrogate else None,
+        inputs=named,
+        goal=settings.goal,
+        limits=(settings.low, settings.high),
+        per=settings.per,
+        set_size=settings.set_size,
+        on_failure=settings.on_failure,
+        workers=settings.workers,
+        budget=budget,
+        settings=settings.network,
+        seed=seed,
+    )
 
 
 def _flat(bank: Replay) -> dict[str, torch.Tensor]:

@@ -4,8 +4,6 @@ Predictions and targets may differ in size from example to example (sequences, s
 are kept as they are and padded when they are drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +30,7 @@ class Examples:
 
     predictions: Tensor
     targets: Tensor
-    values: Float[Tensor, n]
+    values: Float[Tensor, "n"]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -75,7 +73,7 @@ class Replay:
         if len(self._kept) > self.capacity and not self._is_held(self._kept.pop(0)):
             del self._trained[0]
 
-    def add_all(self, other: Replay) -> None:
+    def add_all(self, other: "Replay") -> None:
         """Keep what another one holds, oldest first; who is held out there is held out here.
 
         Raises:

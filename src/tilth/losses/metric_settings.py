@@ -29,7 +29,9 @@ class MetricSettings:
             recipe's predictions are.
         per: the metric judges one "example" or a "set" of ``set_size``.
         set_size: of a set; batches must hold whole ones.
-        surrogate: a folder that `tilth metric fit` wrote; "" learns the metric during the run.
+        surrogate: a folder that `tilth metric fit` wrote, or a file that `as_differentiable` reads,
+            whose inputs are the features that ``inputs`` makes; "" learns the metric during the
+            run.
         weight: of the metric's part, in the end.
         ordinary: weight of the ordinary loss, in the end. It holds the network where the
             surrogate knows the metric: with 0 the surrogate's errors are found and used.

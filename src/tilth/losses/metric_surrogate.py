@@ -22,8 +22,6 @@ Checked by: `test_gradient_reaches_predictions_and_no_member`,
     `test_gradient_points_where_the_metric_goes`, `test_direction_follows_the_goal`
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, cast
@@ -36,26 +34,18 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from tilth.errors import DataError, SettingsError, TrainingError
+from tilth.errors import SettingsError, TrainingError
 from tilth.losses.metric_calls import MetricCalls
 from tilth.losses.metric_replay import Examples, Replay
 from tilth.losses.metric_values import Failure, Metric, MetricRules
-from tilth.losses.surrogate_fit import Quality, fit_members, quality_of
-from tilth.losses.surrogate_inputs import (
-    Channels,
-    Inputs,
-    SurrogateNetwork,
-    check_channels,
-    inputs_of,
-)
-from tilth.losses.surrogate_layers import Build
-from tilth.losses.surrogate_members import GivenMember, given_member
+from tilth.losses.surrogate_examples import Arrays, grouped, paired, size_of_sets, ungrouped
+from tilth.losses.surrogate_fit import Quality, adams, fit_members, follow_parameters, quality_of
+from tilth.losses.surrogate_gradient import with_bounded_gradient
+from tilth.losses.surrogate_inputs import Channels, Inputs, SurrogateNetwork, inputs_of
+from tilth.losses.surrogate_members import GivenMember, given_member, new_members
 from tilth.losses.surrogate_settings import SurrogateSettings
-from tilth.seeding import derive_seed
 
 __all__ = ["MetricSurrogate"]
-
-Arrays = Sequence[Any] | NDArray[Any] | Tensor
 
 
 class MetricSurrogate(nn.Module):
@@ -68,8 +58,8 @@ class MetricSurrogate(nn.Module):
         model: what predicts the metric, if that is at hand: it is given what ``inputs`` makes of a
             batch. None for networks of Tilth's own, which `fit` makes.
         inputs: "table", "image", "mask", "sequence", "frames" or "boxes" (`INPUTS` says what each
-            takes), or
-            a function of (prediction, target) that gives features [n, d] by torch operations.
+            takes), or a function of (prediction, target) that gives features [n, d] by torch
+            operations.
         goal: whether "lower" or "higher" values are better.
         limits: (low, high), None for no bound.
         per: the metric judges one "example" at a time, or a "set" of ``set_size`` (mean average
@@ -113,7 +103,7 @@ class MetricSurrogate(nn.Module):
         self.rules = MetricRules(goal=goal, low=low, high=high, on_failure=on_failure)
         self.settings = SurrogateSettings() if settings is None else settings
         self.inputs = inputs_of(inputs)
-        self.set_size = _size_of_sets(per, set_size)
+        self.set_size = size_of_sets(per, set_size)
         self.seed = seed
         self.calls = None
         if metric is not None:
@@ -138,13 +128,13 @@ class MetricSurrogate(nn.Module):
         self.requires_grad_(False)
         self.train()
 
-    def train(self, mode: bool = True) -> MetricSurrogate:
+    def train(self, mode: bool = True) -> "MetricSurrogate":
         """It stays in evaluation, whatever it is told: one prediction has one loss."""
         return super().train(False)
 
     # What it says of a batch.
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Float[Tensor, n]:
+    def forward(self, prediction: Tensor, target: Tensor) -> Float[Tensor, "n"]:
         """The loss of each example (of each set): lower is better, in standard deviations of the
         values that were learned from.
 
@@ -155,8 +145,8 @@ class MetricSurrogate(nn.Module):
             TrainingError: nothing was fitted yet.
             DataError: shapes that do not fit, or features without a gradient.
         """
-        prediction = self._grouped(_kept_in_bounds(prediction, self.settings.gradient_limit))
-        believed = self._beliefs(prediction, self._grouped(target))
+        prediction = with_bounded_gradient(prediction, self.settings.gradient_limit)
+        believed = self._beliefs(*self._grouped(prediction, target))
         loss = self.rules.sign * believed.mean(dim=0)
         if self.settings.uncertainty:
             loss = loss + self.settings.uncertainty * _spread(believed)
@@ -173,10 +163,10 @@ class MetricSurrogate(nn.Module):
         Raises:
             TrainingError: nothing was fitted yet.
         """
-        believed = self._beliefs(self._grouped(prediction), self._grouped(target))
+        believed = self._beliefs(*self._grouped(prediction, target))
         return believed.mean(dim=0), _spread(believed)
 
-    def true_values(self, predictions: Arrays, targets: Arrays) -> Float[Tensor, n]:
+    def true_values(self, predictions: Arrays, targets: Arrays) -> Float[Tensor, "n"]:
         """The metric itself, of each example or set; NaN where it is to be left out.
 
         Raises:
@@ -361,41 +351,23 @@ class MetricSurrogate(nn.Module):
             DataError: the shapes do not fit, or the features lose the gradient.
         """
         self.example = torch.zeros_like(predictions[:2]), torch.zeros_like(targets[:2])
-        grouped = self._flat_of_sets(predictions), self._flat_of_sets(targets)
-        with torch.enable_grad():
-            known = grouped[0].detach().requires_grad_(grouped[0].is_floating_point())
-            channels = self.inputs.channels(known, grouped[1])
-        check_channels(channels, self.inputs)
-        settings, rules = self.settings, self.rules
-        self.members = nn.ModuleList()
-        for number in range(settings.members):
-            build = Build(
-                width=settings.width,
-                variant=number,
-                is_spectral=settings.smoothness == "spectral",
-            )
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(derive_seed(self.seed, "member", number))
-                member = SurrogateNetwork(
-                    self.inputs,
-                    channels.detach(),
-                    build,
-                    low=rules.low,
-                    high=rules.high,
-                    best=rules.best,
-                    is_set=self.set_size > 0,
-                    is_distance=settings.form == "distance",
-                )
-            self.members.append(member.to(self.unit.device).requires_grad_(False).eval())
+        members = new_members(
+            ungrouped(predictions, self.set_size),
+            ungrouped(targets, self.set_size),
+            inputs=self.inputs,
+            settings=self.settings,
+            rules=self.rules,
+            is_set=self.set_size > 0,
+            seed=self.seed,
+        )
+        self.members = members.to(self.unit.device).requires_grad_(False).eval()
         self._optimisers = []
 
     def _adams(self) -> list[torch.optim.Optimizer]:
         if not self._optimisers:
-            rate = self.settings.learning_rate
-            for member in self.members:
-                self._optimisers.append(torch.optim.Adam(member.parameters(), lr=rate))
+            self._optimisers = adams(self.members, self.settings.learning_rate)
         for optimiser in self._optimisers:
-            _follow_parameters(optimiser)
+            follow_parameters(optimiser)
         return self._optimisers
 
     def _beliefs(self, prediction: Tensor, target: Tensor) -> Float[Tensor, "members n"]:
@@ -432,39 +404,14 @@ class MetricSurrogate(nn.Module):
         Raises:
             DataError: they differ in number, or make no whole sets.
         """
-        if len(predictions) != len(targets):
-            raise DataError(
-                "predictions and targets differ in number",
-                expected=f"{len(predictions)} targets",
-                got=str(len(targets)),
-            )
-        if self.set_size:
-            whole = [self._grouped(torch.as_tensor(each)) for each in (predictions, targets)]
-            return list(_on_cpu(whole[0])), list(_on_cpu(whole[1]))
-        sides = [
-            [_on_cpu(torch.as_tensor(each)) for each in side] for side in (predictions, targets)
-        ]
-        return sides[0], sides[1]
+        return paired(predictions, targets, self.set_size)
 
     @staticmethod
     def _asked(prediction: Tensor, target: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
         return prediction.numpy(), target.numpy()
 
-    def _grouped(self, values: Tensor) -> Tensor:
-        """Examples [n, ...] as sets [n / m, m, ...], where the metric judges sets."""
-        if not self.set_size:
-            return values
-        if len(values) % self.set_size:
-            raise DataError(
-                "examples do not make whole sets",
-                expected=f"a multiple of set_size = {self.set_size}",
-                got=str(len(values)),
-                fix="choose a batch size that is one",
-            )
-        return values.unflatten(0, (-1, self.set_size))
-
-    def _flat_of_sets(self, values: Tensor) -> Tensor:
-        return values.flatten(0, 1) if self.set_size else values
+    def _grouped(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return grouped(prediction, self.set_size), grouped(target, self.set_size)
 
     def _check_form(self) -> None:
         if self.settings.form == "distance" and self.rules.best is None:
@@ -476,50 +423,8 @@ class MetricSurrogate(nn.Module):
             )
 
 
-def _size_of_sets(per: str, set_size: int) -> int:
-    if per not in ("example", "set"):
-        raise SettingsError("per cannot be used", expected="'example' or 'set'", got=repr(per))
-    if per == "set" and set_size < 1:
-        raise SettingsError("set_size cannot be used", expected="1 or more", got=str(set_size))
-    return set_size if per == "set" else 0
-
-
-def _on_cpu(values: Tensor) -> Tensor:
-    """Half precision as float32: NumPy has no bfloat16, and a metric expects none of it."""
-    is_half = values.dtype in (torch.float16, torch.bfloat16)
-    values = values.detach().cpu()
-    return values.float() if is_half else values
-
-
-def _follow_parameters(optimiser: torch.optim.Optimizer) -> None:
-    """Have the averages where the parameters are, which may have been moved since."""
-    for parameter, state in optimiser.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            state[name] = state[name].to(parameter)
-
-
-def _spread(believed: Float[Tensor, "members n"]) -> Float[Tensor, n]:
+def _spread(believed: Float[Tensor, "members n"]) -> Float[Tensor, "n"]:
     return believed.var(dim=0, correction=0).add(1e-12).sqrt()
-
-
-def _kept_in_bounds(prediction: Tensor, limit: float) -> Tensor:
-    """The same tensor, whose gradient is cut, example by example, to ``limit`` medians of norms."""
-    if not limit or not prediction.requires_grad:
-        return prediction
-    kept = prediction.view_as(prediction)
-
-    def cut(gradient: Tensor) -> Tensor:
-        norms = gradient.flatten(1).norm(dim=1) if gradient.ndim > 1 else gradient.abs()
-        # Examples without a gradient (left out, or of weight 0) say nothing of what is usual.
-        some = norms[norms > 0]
-        if len(some) == 0:
-            return gradient
-        most = limit * some.median()
-        factor = (most / norms.clamp_min(1e-30)).clamp_max(1.0)
-        return gradient * factor.reshape(-1, *[1] * (gradient.ndim - 1))
-
-    kept.register_hook(cut)
-    return kept
 
 
 def _shown(items: Sequence[Any], progress: bool, what: str) -> Any:

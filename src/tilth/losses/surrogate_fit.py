@@ -1,7 +1,5 @@
 """Fitting the networks that predict a metric, and how well they do on outputs held out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -17,7 +15,15 @@ from tilth.losses.metric_replay import Examples, Replay
 from tilth.losses.surrogate_settings import SurrogateSettings
 from tilth.seeding import generator
 
-__all__ = ["Quality", "fit_members", "quality_of", "rank_correlation"]
+__all__ = [
+    "Quality",
+    "adams",
+    "fit_members",
+    "follow_parameters",
+    "quality_of",
+    "rank_correlation",
+    "value_and_rank_loss",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,18 @@ def quality_of(believed: NDArray[np.float64], true: NDArray[np.float64]) -> Qual
         bias=float(apart.mean()),
         count=len(true),
     )
+
+
+def adams(members: Iterable[nn.Module], learning_rate: float) -> list[torch.optim.Optimizer]:
+    """One Adam a member."""
+    return [torch.optim.Adam(member.parameters(), lr=learning_rate) for member in members]
+
+
+def follow_parameters(optimiser: torch.optim.Optimizer) -> None:
+    """Have the averages where the parameters are, which may have been moved since."""
+    for parameter, state in optimiser.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            state[name] = state[name].to(parameter)
 
 
 def fit_members(
@@ -138,7 +156,7 @@ def _step(
 
 
 def value_and_rank_loss(
-    believed: Float[Tensor, n], true: Float[Tensor, n], rank_weight: float
+    believed: Float[Tensor, "n"], true: Float[Tensor, "n"], rank_weight: float
 ) -> Float[Tensor, ""]:
     """Huber's loss of the values, and the logistic loss of each pair's order.
 

@@ -3,8 +3,6 @@
 A kind is what makes channels of a pair, and a network that makes features of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -151,12 +149,12 @@ class SurrogateNetwork(nn.Module):
         self.scale: Tensor
 
     @torch.no_grad()
-    def standardise(self, values: Float[Tensor, n]) -> None:
+    def standardise(self, values: Float[Tensor, "n"]) -> None:
         """Take the values' mean and standard deviation as the start."""
         self.centre.copy_(values.mean())
         self.scale.copy_(values.std().clamp_min(1e-6))
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Float[Tensor, n]:
+    def forward(self, prediction: Tensor, target: Tensor) -> Float[Tensor, "n"]:
         """The metric of each example, or of each set.
 
         Raises:

@@ -1,6 +1,4 @@
-"""A model that predicts a metric already, as a member of a surrogate."""
-
-from __future__ import annotations
+"""The members of a surrogate: new networks, or a model that predicts the metric already."""
 
 import copy
 from dataclasses import dataclass
@@ -13,9 +11,56 @@ from torch import Tensor, nn
 from tilth.errors import DataError
 from tilth.losses.differentiable import as_differentiable
 from tilth.losses.metric_replay import Examples
-from tilth.losses.surrogate_inputs import Inputs, check_channels
+from tilth.losses.metric_values import MetricRules
+from tilth.losses.surrogate_inputs import Inputs, SurrogateNetwork, check_channels
+from tilth.losses.surrogate_layers import Build
+from tilth.losses.surrogate_settings import SurrogateSettings
+from tilth.seeding import derive_seed
 
-__all__ = ["GivenMember", "given_member"]
+__all__ = ["GivenMember", "given_member", "new_members"]
+
+
+def new_members(
+    predictions: Tensor,
+    targets: Tensor,
+    *,
+    inputs: Inputs,
+    settings: SurrogateSettings,
+    rules: MetricRules,
+    is_set: bool,
+    seed: int,
+) -> nn.ModuleList:
+    """Networks with starting weights for outputs of these shapes, each of another build.
+
+    Args:
+        predictions, targets: a few examples, also where the metric is of sets.
+
+    Raises:
+        DataError: the shapes do not fit, or the features lose the gradient.
+    """
+    with torch.enable_grad():
+        known = predictions.detach().requires_grad_(predictions.is_floating_point())
+        channels = inputs.channels(known, targets)
+    check_channels(channels, inputs)
+    members = nn.ModuleList()
+    for number in range(settings.members):
+        build = Build(
+            width=settings.width, variant=number, is_spectral=settings.smoothness == "spectral"
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive_seed(seed, "member", number))
+            member = SurrogateNetwork(
+                inputs,
+                channels.detach(),
+                build,
+                low=rules.low,
+                high=rules.high,
+                best=rules.best,
+                is_set=is_set,
+                is_distance=settings.form == "distance",
+            )
+        members.append(member)
+    return members
 
 
 class FeatureModel(nn.Module):
@@ -31,7 +76,7 @@ class FeatureModel(nn.Module):
         self.inputs = inputs
         self.model = model
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Float[Tensor, n]:
+    def forward(self, prediction: Tensor, target: Tensor) -> Float[Tensor, "n"]:
         """The metric of each example."""
         features = self.inputs.channels(prediction, target)
         if prediction.requires_grad and torch.is_grad_enabled():

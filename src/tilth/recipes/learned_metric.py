@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from tilth.config import settings_to_dict
 from tilth.errors import SettingsError
-from tilth.losses.metric_loss import MetricLoss, Outputs, surrogate_of
+from tilth.losses.metric_files import surrogate_of
+from tilth.losses.metric_loss import MetricLoss, Outputs
 from tilth.losses.metric_settings import MetricSettings
 from tilth.recipes.starting_weights import file_digest
 from tilth.train.loop import Loss

@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from tilth.errors import DataError, SettingsError, TrainingError
-from tilth.losses.metric_files import read_surrogate, save_surrogate
-from tilth.losses.metric_loss import surrogate_of
+from tilth.losses.metric_files import read_surrogate, save_surrogate, surrogate_of
 from tilth.losses.metric_replay import Examples
 from tilth.losses.metric_settings import MetricSettings
 from tilth.losses.metric_surrogate import MetricSurrogate
