@@ -53,6 +53,11 @@ ISSUE_CLAIMS = {
     "cicw_m_step_overhead",
     "label_error_f1_vs_cleanlab",
     "label_error_speed_vs_cleanlab",
+    *(
+        f"{task}_{method}"
+        for task in ("mnist_sym04", "mnist_sym08", "cifar10n_worse")
+        for method in ("ce", "gce", "ciw", "cicw", "cicw_m")
+    ),
 }
 
 
