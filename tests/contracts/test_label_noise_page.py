@@ -45,7 +45,7 @@ def test_figure_shows_every_noise_but_the_given_matrix():
 
 def test_figures_of_the_page_are_there():
     found = re.findall(r"!\[.*?\]\((.*?)\)", PAGE.read_text(encoding="utf-8"))
-    assert len(found) == 2
+    assert len(found) == 3
     assert all((PAGE.parent / path).is_file() for path in found)
 
 
