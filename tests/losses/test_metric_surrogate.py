@@ -6,7 +6,7 @@ import torch
 from metric_toys import constant, largest_error, never, sometimes, squared_error
 from torch import nn
 
-from tilth.errors import DataError, SettingsError, TilthError, TrainingError
+from tilth.errors import DataError, SettingsError, StorageError, TilthError, TrainingError
 from tilth.losses.metric_files import read_surrogate, save_surrogate
 from tilth.losses.metric_surrogate import MetricSurrogate
 from tilth.losses.surrogate_settings import SurrogateSettings
@@ -275,6 +275,8 @@ def test_folders_that_hold_something_else_are_left_alone(tmp_path, surrogate):
         save_surrogate(surrogate, tmp_path)
     with pytest.raises(DataError, match="no surrogate that can be read"):
         read_surrogate(tmp_path)
+    with pytest.raises(StorageError, match="could not be written"):
+        save_surrogate(surrogate, tmp_path / "note.txt" / "learned")
     folder = save_surrogate(surrogate, tmp_path / "learned")
     (folder / "members.safetensors").write_bytes(b"broken")
     with pytest.raises(DataError, match="no surrogate that can be read"):

@@ -43,6 +43,11 @@ def test_a_metric_that_worsens_as_believed_is_no_exploit():
     assert not watch.is_alarm
 
 
+def test_a_surrogate_that_learns_to_think_less_ill_is_not_exploited():
+    watch = _watched(lambda t: 2.0, lambda t: 2.3 - 0.3 * min(2 * t, 1))
+    assert not any(reading.is_alarm for reading in watch.readings)
+
+
 def test_beliefs_out_of_order_are_noticed():
     draws, watch = np.random.default_rng(1), Watch(sign=1.0, window=64)
     for look in range(8):

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tilth.config import load_settings, settings_to_dict
-from tilth.errors import DataError, SettingsError, TilthError
+from tilth.errors import DataError, SettingsError, StorageError, TilthError
 from tilth.losses.gathered_rows import num_together
 from tilth.losses.metric_replay import Replay
 from tilth.losses.metric_settings import MetricSettings
@@ -45,6 +45,7 @@ def save_surrogate(
     Raises:
         SettingsError: its model is of another library, which keeps its own files.
         DataError: the folder holds something else.
+        StorageError: the disk is full or not writable; what was there before is whole.
     """
     if surrogate.given is not None or surrogate.example is None:
         raise SettingsError(
@@ -82,6 +83,10 @@ def save_surrogate(
             shutil.rmtree(old)
         else:
             os.replace(part, folder)
+    except OSError as error:
+        raise StorageError(
+            "the surrogate could not be written", where=str(folder), got=str(error)
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder

@@ -3,8 +3,8 @@
 Every output is compared before anything is learned from it: the belief is that of the surrogate
 which has not seen its value. Three ways of parting company are told from each other:
 
-* exploited: beliefs have become better since training by them began, and less than half of that is
-  true;
+* exploited: beliefs have become better since training by them began, less than half of that is
+  true, and they are better than the truth now;
 * too good: beliefs are better than the truth, by more than the error on outputs held out explains;
 * out of order: which of the current outputs is better is not known any more. This one also comes
   when the outputs hardly differ any more, and is then no loss.
@@ -138,7 +138,9 @@ class Watch:
         first_apart = self.sign * (first_truths - first_beliefs)
         grown = apart.mean() - first_apart.mean()
         doubt = math.hypot(error, _standard_error(first_apart))
-        if gained > 0 and truly < gained / 2 and grown > 3 * doubt:
+        # A surrogate that began by thinking too ill of everything gains by learning better.
+        is_too_good = apart.mean() > 2 * error + 0.5 * (self.held_out_error or 0.0)
+        if is_too_good and gained > 0 and truly < gained / 2 and grown > 3 * doubt:
             change = "better" if truly > 0 else "worse"
             reasons.append(
                 f"exploited: beliefs have become better by {gained:.3g} since the start, "
