@@ -8,6 +8,7 @@ from the same weights, on the same batches, with the same optimiser and number o
     frozen              a surrogate of the metric, fitted beforehand, alone
     refreshed           the surrogate alone, which goes on learning from outputs of the moment
     refreshed_anchored  the same beside the ordinary loss
+    exploited           of masks alone: as frozen, fitted to outputs of the starting network only
 
 The number of an arm is the true metric on fixed test examples after the last step; no step is
 chosen by it. The tasks (noise, pretraining, learning rate) and the weight of the metric were set by
@@ -40,7 +41,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from evidence import ROOT, claim, write_result
 from label_noise_data import mnist
-from metric_loss_arms import ARMS, bank_of, surrogate_of_bank
+from metric_loss_arms import ARMS, EXPLOITED, bank_of, surrogate_of_bank
 from metric_loss_masks import masks_task
 from metric_loss_speech import speech_digest, speech_task
 from metric_loss_strings import strings_task
@@ -104,6 +105,7 @@ def chosen_runs(only: Sequence[str], seeds: Sequence[int]) -> list[Run]:
         for seed in seeds
         for task in TASKS
         for arm in ARMS
+        if arm != EXPLOITED or task == "hd95"
         if not only or task in only or f"{task}/{arm}" in only
     ]
 
@@ -312,12 +314,15 @@ def alarm_claim(results: dict[Run, Finished]) -> dict[str, Any]:
     Exploited: what is believed of the training outputs became better from the first look to the
     last, the true metric of the test examples worse.
     """
-    frozen = [run for run in results.items() if run[0][1] == "frozen"]
+    frozen = [run for run in results.items() if run[0][1] in ("frozen", EXPLOITED)]
     exploited = [(run, done) for run, done in frozen if is_exploited(run[0], done)]
     caught = [run for run, done in exploited if done.more["alarms"] > 0]
     honest = [run for run in frozen if run not in exploited]
     false_alarms = sum(done.more["alarms"] > 0 for _, done in honest)
-    named = ", ".join(f"{run[0]} seed {run[2]}" for run, _ in exploited) or "none"
+    named = ", ".join(
+        f"{task} {arm} seed {seed} ({done.before[task]:.2f} to {done.after[task]:.2f})"
+        for (task, arm, seed), done in exploited
+    )
     return claim(
         "exploit_alarm_caught",
         len(caught) / len(exploited) if exploited else 0.0,
@@ -325,8 +330,8 @@ def alarm_claim(results: dict[Run, Finished]) -> dict[str, Any]:
         goal=1.0,
         better="higher",
         runs=len(exploited),
-        note=f"frozen runs in which belief became better and the test metric worse: {named}; of "
-        f"the {len(honest)} other frozen runs {false_alarms} raised one too",
+        note="frozen runs in which belief became better and the test metric worse: "
+        f"{named or 'none'}; of the {len(honest)} other frozen runs {false_alarms} raised one too",
     )
 
 

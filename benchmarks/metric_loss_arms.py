@@ -75,6 +75,11 @@ ARMS: dict[str, Callable[[Task, int, Path], Arm]] = {
     ),
 }
 """Name in claims -> the arm of a task and seed."""
+EXPLOITED = "exploited"
+"""An arm of one task alone: what a frozen surrogate does that has seen too little."""
+ARMS[EXPLOITED] = lambda task, seed, work: Learned(
+    task, seed, work, refresh=False, ordinary=0.0, narrow=True
+)
 
 
 class Learned:
@@ -87,6 +92,7 @@ class Learned:
         refresh: it goes on learning from outputs of the moment, and from those it began with.
         ordinary: weight of the ordinary loss beside it.
         weight: of the metric.
+        narrow: the surrogate has seen outputs of the starting network alone.
     """
 
     def __init__(
@@ -98,10 +104,11 @@ class Learned:
         refresh: bool,
         ordinary: float,
         weight: float = 1.0,
+        narrow: bool = False,
     ) -> None:
         self.task = task
-        bank = bank_of(task, seed, work=work)
-        self.surrogate = surrogate_of_bank(task, seed, bank, work=work)
+        bank = narrow_bank(task, seed) if narrow else bank_of(task, seed, work=work)
+        self.surrogate = surrogate_of_bank(task, seed, bank, work=None if narrow else work)
         settings = MetricSettings(
             metric=task.name,
             surrogate="fitted to the bank",
@@ -172,8 +179,27 @@ class Learned:
         return min(seconds)
 
 
-def surrogate_of_bank(task: Task, seed: int, bank: Examples, *, work: Path) -> MetricSurrogate:
-    """A surrogate fitted to the bank; from the work folder where an earlier call has kept it."""
+@torch.no_grad()
+def narrow_bank(task: Task, seed: int, size: int = 320) -> Examples:
+    """Outputs of the starting network alone, with the metric's true values."""
+    network, batches = task.network(seed).eval(), task.train_batches(seed)
+    found = [
+        task.outputs(network, batches.batch(BANK_BATCHES + number))
+        for number in range(size // task.batch_size)
+    ]
+    predictions, targets = (torch.cat(parts) for parts in zip(*found, strict=True))
+    values = torch.from_numpy(task.scores(predictions, targets)).float()
+    return Examples(predictions=predictions, targets=targets, values=values)
+
+
+def surrogate_of_bank(
+    task: Task, seed: int, bank: Examples, *, work: Path | None
+) -> MetricSurrogate:
+    """A surrogate fitted to the bank; from the work folder where an earlier call has kept it.
+
+    Args:
+        work: None keeps nothing.
+    """
     surrogate = MetricSurrogate(
         task.metric,
         inputs=task.inputs,
@@ -182,6 +208,10 @@ def surrogate_of_bank(task: Task, seed: int, bank: Examples, *, work: Path) -> M
         settings=NETWORKS,
         seed=seed,
     )
+    if work is None:
+        surrogate.fit(bank.predictions, bank.targets, bank.values, progress=False)
+        surrogate.bank = None
+        return surrogate
     file = work / "surrogates" / f"{task.name}-{seed}-{surrogates_digest(task)}.pt"
     if not file.is_file():
         surrogate.fit(bank.predictions, bank.targets, bank.values, progress=False)

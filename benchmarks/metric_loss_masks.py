@@ -34,7 +34,7 @@ __all__ = ["masks_task"]
 
 NOISE = 0.6
 HOLE = 7
-NUM_TEST = 300
+NUM_TEST = 1000
 PRETRAINING = Pretraining(kept=(40, 80, 140, 220, 340, 500), learning_rate=2e-3)
 
 

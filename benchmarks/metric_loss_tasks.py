@@ -3,7 +3,7 @@ slow metric that counts.
 
 Every arm of a task starts from the same weights, trained with the ordinary loss, and sees the same
 batches; both follow from the seed, a batch from its number. The loop is a plain one with Adam at a
-constant rate, so that arms differ in their loss alone.
+rate that falls to nothing, so that arms differ in their loss alone.
 """
 
 import hashlib
@@ -185,6 +185,7 @@ def checkpoints(
     return [_with_weights(build(), stored, f"{at}/") for at in pretraining.kept]
 
 
+@torch.enable_grad()
 def _pretrained(
     build: Callable[[], nn.Module],
     batches: Batches,
@@ -248,6 +249,8 @@ def trained(
     optimiser = torch.optim.Adam(model.parameters(), lr=task.learning_rate)
     seconds = 0.0
     for step in range(task.steps):
+        # To nothing at the end: at a constant rate the last step decides by chance.
+        optimiser.param_groups[0]["lr"] = task.learning_rate * (1 - step / task.steps)
         batch = batches.batch(step)
         start = time.process_time()
         model.train()
