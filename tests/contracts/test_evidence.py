@@ -58,6 +58,14 @@ ISSUE_CLAIMS = {
         for task in ("mnist_sym04", "mnist_sym08", "cifar10n_worse")
         for method in ("ce", "gce", "ciw", "cicw", "cicw_m")
     ),
+    *(
+        f"{task}_{arm}"
+        for task in ("hd95", "edit_distance", "pesq")
+        for arm in ("proxy", "frozen", "refreshed", "refreshed_anchored")
+    ),
+    "surrogate_exact_max_abs",
+    "surrogate_step_vs_metric_call",
+    "exploit_alarm_caught",
 }
 
 
