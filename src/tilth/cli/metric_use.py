@@ -59,15 +59,7 @@ def command(
 def _show(found: dict[str, Any]) -> None:
     rows: list[tuple[str, object]] = [("way", found["way"])]
     rows += [("what", found[name]) for name in ("description", "inputs") if name in found]
-    rows += [
-        (says, found[name])
-        for name, says in (
-            ("max_error", "largest difference"),
-            ("r2", "R2"),
-            ("members", "members"),
-        )
-        if name in found
-    ]
+    rows += [(says, found[name]) for name, says in NUMBERS.items() if name in found]
     quality = found.get("quality")
     if quality is not None:
         rows += [("rank correlation at its fit", quality["rank_correlation"])]

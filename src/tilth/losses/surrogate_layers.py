@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-__all__ = ["Build", "conv_of", "dense", "pooled"]
+__all__ = ["Build", "conv_of", "dense", "one_hot", "pooled"]
 
 # Smooth ones: a gradient that jumps from pixel to pixel teaches a network nothing.
 ACTIVATIONS = (nn.SiLU, nn.GELU, nn.Softplus)
@@ -83,8 +82,3 @@ def one_hot(classes: Tensor, num_classes: int) -> Float[Tensor, "n k *rest"]:
     axis = torch.arange(num_classes, device=classes.device)
     axis = axis.reshape(1, num_classes, *[1] * (classes.ndim - 1))
     return (classes.unsqueeze(1) == axis).float()
-
-
-def numel(shape: Sequence[int]) -> int:
-    """Values in a tensor of this shape."""
-    return math.prod(shape)

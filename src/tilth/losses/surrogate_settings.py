@@ -69,7 +69,7 @@ class SurrogateSettings:
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise SettingsError(
-                f"setting 'surrogate.{name}' cannot be used",
+                f"setting 'network.{name}' of a surrogate cannot be used",
                 expected=expected,
                 got=repr(getattr(self, name)),
             )

@@ -79,3 +79,7 @@ def assert_as_runtime(model, *arrays, tolerance=1e-5, **options):
     ):
         assert tuple(ours.shape) == theirs.shape
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=tolerance, atol=tolerance)
+
+
+def random_of(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

@@ -11,15 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from onnx_graphs import (
-    answers,
     assert_as_runtime,
     one_node,
+    random_of,
     read_all,
-    runtime,
 )
 
-from tilth.errors import DataError, SettingsError
-from tilth.losses.differentiable import as_differentiable
 from tilth.losses.differentiable.onnx_network import OnnxNetwork
 from tilth.losses.differentiable.onnx_operators import KNOWN
 from tilth.losses.differentiable.onnx_types import tensor_of
@@ -142,12 +139,8 @@ def test_every_operator_of_the_table_is_one_of_the_standard():
     assert names >= KNOWN
 
 
-def _random(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-X = _random(2, 4, 5)
-PICTURE = _random(2, 4, 6, 7)
+X = random_of(2, 4, 5)
+PICTURE = random_of(2, 4, 6, 7)
 
 
 def whole(*numbers):
@@ -185,20 +178,20 @@ OLD_VERSIONS = {
     "dropout": one_node("Dropout", {"x": X}, opset=7, ratio=0.5),
     "scatter": one_node(
         "Scatter",
-        {"x": X, "i": whole(0, 1, 1).reshape(1, 1, 3), "u": _random(1, 1, 3)},
+        {"x": X, "i": whole(0, 1, 1).reshape(1, 1, 3), "u": random_of(1, 1, 3)},
         opset=9,
         axis=1,
     ),
     "product and sum": one_node(
-        "Gemm", {"a": X[0], "b": X[1], "c": _random(4)}, opset=7, transB=1, alpha=0.5, beta=2.0
+        "Gemm", {"a": X[0], "b": X[1], "c": random_of(4)}, opset=7, transB=1, alpha=0.5, beta=2.0
     ),
-    "slope a channel": one_node("PRelu", {"x": X, "s": _random(4, 1)}, opset=7),
+    "slope a channel": one_node("PRelu", {"x": X, "s": random_of(4, 1)}, opset=7),
     "mean pool": one_node(
         "AveragePool", {"x": PICTURE}, opset=7, kernel_shape=[3, 2], pads=[1, 0, 1, 1]
     ),
     "normalised batch": one_node(
         "BatchNormalization",
-        {"x": X, **{k: abs(_random(4, seed=i)) for i, k in enumerate("sbmv")}},
+        {"x": X, **{k: abs(random_of(4, seed=i)) for i, k in enumerate("sbmv")}},
         opset=9,
     ),
 }
@@ -230,15 +223,15 @@ def windows(draw):
         attributes["strides"] = [
             min(s, k) for s, k in zip(attributes["strides"], kernel, strict=True)
         ]
-    return attributes, _random(2, 4, *size, seed=draw(st.integers(0, 9)))
+    return attributes, random_of(2, 4, *size, seed=draw(st.integers(0, 9)))
 
 
 @given(windows(), st.sampled_from([1, 2]))
 def test_convolutions_are_those_of_onnxruntime(window, group):
     attributes, x = window
-    weight = _random(6, 4 // group, *attributes["kernel_shape"], seed=1)
+    weight = random_of(6, 4 // group, *attributes["kernel_shape"], seed=1)
     model, arrays = one_node(
-        "Conv", {"x": x, "w": weight, "b": _random(6)}, group=group, **attributes
+        "Conv", {"x": x, "w": weight, "b": random_of(6)}, group=group, **attributes
     )
     assert_as_runtime(model, *arrays)
 
@@ -260,8 +253,10 @@ def test_transposed_convolutions_are_those_of_onnxruntime(window, by_shape, extr
     ]
     if "pads" not in attributes and any(reach[a] < strides[a] for a in range(axes)):
         return  # what would be cut off is less than nothing: runtimes differ
-    weight = _random(4, 3, *attributes["kernel_shape"], seed=1)
-    model, arrays = one_node("ConvTranspose", {"x": x, "w": weight, "b": _random(3)}, **attributes)
+    weight = random_of(4, 3, *attributes["kernel_shape"], seed=1)
+    model, arrays = one_node(
+        "ConvTranspose", {"x": x, "w": weight, "b": random_of(3)}, **attributes
+    )
     assert_as_runtime(model, *arrays)
 
 
@@ -304,12 +299,12 @@ def test_resizing_is_that_of_onnxruntime(mode, place, nearest, size):
 
 def lstm_inputs(gates, directions=2, hidden=3):
     return {
-        "x": _random(5, 2, 4),
-        "w": _random(directions, gates * hidden, 4, seed=1),
-        "r": _random(directions, gates * hidden, hidden, seed=2),
-        "b": _random(directions, 2 * gates * hidden, seed=3),
+        "x": random_of(5, 2, 4),
+        "w": random_of(directions, gates * hidden, 4, seed=1),
+        "r": random_of(directions, gates * hidden, hidden, seed=2),
+        "b": random_of(directions, 2 * gates * hidden, seed=3),
         "n": np.array([5, 3], np.int32),
-        "h": _random(directions, 2, hidden, seed=4),
+        "h": random_of(directions, 2, hidden, seed=4),
     }
 
 
@@ -320,7 +315,7 @@ def test_recurrent_networks_are_those_of_onnxruntime(operator, gates, direction)
     options = {"linear_before_reset": 1} if operator == "GRU" else {}
     if operator == "LSTM":
         inputs["c"] = inputs["h"] / 2
-        inputs["p"] = _random(len(inputs["w"]), 9, seed=5)
+        inputs["p"] = random_of(len(inputs["w"]), 9, seed=5)
     outputs = ("y", "yh", "yc") if operator == "LSTM" else ("y", "yh")
     model, arrays = one_node(
         operator, inputs, outputs, hidden_size=3, direction=direction, **options
@@ -347,22 +342,22 @@ SMOOTH = {
     ),
     "layer normalisation": (
         "LayerNormalization",
-        {"x": X, "s": _random(5), "b": _random(5, seed=2)},
+        {"x": X, "s": random_of(5), "b": random_of(5, seed=2)},
         {},
     ),
     "instance normalisation": (
         "InstanceNormalization",
-        {"x": X, "s": _random(4), "b": _random(4)},
+        {"x": X, "s": random_of(4), "b": random_of(4)},
         {},
     ),
     "group normalisation": (
         "GroupNormalization",
-        {"x": PICTURE, "s": _random(4), "b": _random(4)},
+        {"x": PICTURE, "s": random_of(4), "b": random_of(4)},
         {"num_groups": 2},
     ),
     "transposed convolution": (
         "ConvTranspose",
-        {"x": PICTURE, "w": _random(4, 2, 3, 3)},
+        {"x": PICTURE, "w": random_of(4, 2, 3, 3)},
         {"strides": [2, 2], "pads": [1, 0, 0, 1]},
     ),
     "mean pool": (
@@ -373,7 +368,7 @@ SMOOTH = {
     "norm pool": ("LpPool", {"x": PICTURE}, {"kernel_shape": [2, 2], "p": 3}),
     "scattered slices": (
         "ScatterND",
-        {"x": X, "i": whole(0, 1, 0, 1).reshape(2, 2), "u": _random(2, 5)},
+        {"x": X, "i": whole(0, 1, 0, 1).reshape(2, 2), "u": random_of(2, 5)},
         {"reduction": "add"},
     ),
     "gathered slices": ("GatherND", {"x": X, "i": whole(0, 1, 1, -1).reshape(2, 2)}, {}),
@@ -382,7 +377,7 @@ SMOOTH = {
     "log of sums": ("ReduceLogSumExp", {"x": X, "a": whole(1)}, {}),
     "sorted": ("TopK", {"x": X, "k": whole(3)}, {}),
     "padded by reflection": ("Pad", {"x": X, "p": whole(0, 2, 1, 0, 1, 3)}, {"mode": "reflect"}),
-    "attention": ("Attention", {k: _random(1, 2, 3, 4, seed=i) for i, k in enumerate("qkv")}, {}),
+    "attention": ("Attention", {k: random_of(1, 2, 3, 4, seed=i) for i, k in enumerate("qkv")}, {}),
     "neighbouring channels": ("LRN", {"x": PICTURE}, {"size": 3}),
     "kernel machine": (
         "SVMRegressor",
@@ -392,7 +387,7 @@ SMOOTH = {
             "kernel_type": "RBF",
             "n_supports": 2,
             "kernel_params": [0.5, 0.0, 3.0],
-            "support_vectors": list(_random(10)),
+            "support_vectors": list(random_of(10)),
             "coefficients": [1.0, -2.0],
             "rho": [0.1],
         },
@@ -425,181 +420,3 @@ def test_rounding_passes_the_gradient_inside_the_range():
     assert y.tolist() == [-128.0, -7.0, 3.0, 6.0, 127.0]
     (gradient,) = torch.autograd.grad(y.sum(), x)
     torch.testing.assert_close(gradient, torch.tensor([0.0, 10.0, 10.0, 10.0, 0.0]))
-
-
-def forest(estimator):
-    """Attributes of a TreeEnsembleRegressor for a forest of scikit-learn."""
-    found = {key: [] for key in ("treeids", "nodeids", "featureids", "values", "modes")}
-    found |= {key: [] for key in ("truenodeids", "falsenodeids")}
-    leaves = {key: [] for key in ("treeids", "nodeids", "ids", "weights")}
-    for number, tree in enumerate(item.tree_ for item in estimator.estimators_):
-        for node in range(tree.node_count):
-            leaf = tree.children_left[node] < 0
-            found["treeids"].append(number)
-            found["nodeids"].append(node)
-            found["featureids"].append(max(int(tree.feature[node]), 0))
-            found["values"].append(0.0 if leaf else float(tree.threshold[node]))
-            found["modes"].append("LEAF" if leaf else "BRANCH_LEQ")
-            found["truenodeids"].append(0 if leaf else int(tree.children_left[node]))
-            found["falsenodeids"].append(0 if leaf else int(tree.children_right[node]))
-            if leaf:
-                weight = float(tree.value[node].reshape(-1)[0])
-                for key, value in zip(leaves, (number, node, 0, weight), strict=True):
-                    leaves[key].append(value)
-    return {
-        **{f"nodes_{key}": value for key, value in found.items()},
-        **{f"target_{key}": value for key, value in leaves.items()},
-        "n_targets": 1,
-    }
-
-
-@pytest.fixture(scope="module")
-def trees():
-    """A model of ten trees, and examples that lie on none of its thresholds."""
-    from sklearn.ensemble import RandomForestRegressor
-
-    x = _random(200, 3)
-    y = x[:, 0] + np.sin(2 * x[:, 1])
-    attributes = forest(RandomForestRegressor(10, max_depth=5, random_state=0).fit(x, y))
-    model, _ = one_node(
-        "TreeEnsembleRegressor",
-        {"x": x},
-        domain="ai.onnx.ml",
-        aggregate_function="AVERAGE",
-        **attributes,
-    )
-    return model, _random(100, 3, seed=7), y
-
-
-def test_hard_trees_are_those_of_onnxruntime_and_end_the_gradient(trees):
-    model, x, _ = trees
-    assert_as_runtime(model, x)
-    assert read_all(model).stops == ("TreeEnsembleRegressor_0",)
-    assert read_all(model).softened == ()
-    with pytest.raises(DataError, match="no gradient passes"):
-        OnnxNetwork.read(model)
-
-
-def test_soft_trees_tend_to_the_hard_ones(trees):
-    model, x, _ = trees
-    (expected,) = runtime(model, x)
-    errors = []
-    for temperature in (0.3, 0.1, 1e-3, 1e-7):
-        (found,) = answers(OnnxNetwork.read(model, smooth=temperature), x)
-        errors.append(float((found - torch.from_numpy(expected)).abs().mean()))
-    assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 1e-6
-
-
-def test_trees_of_a_file_are_softened_and_how_far_off_is_said(trees, tmp_path):
-    model, x, _ = trees
-    path = tmp_path / "forest.onnx"
-    path.write_bytes(model.SerializeToString())
-    for source in (model, path):
-        found = as_differentiable(source, sample=x)
-        assert found.way == "smooth"
-        assert 0.8 < found.r2 < 1
-        assert found.max_error > 0
-        points = torch.from_numpy(x).requires_grad_()
-        found(points).sum().backward()
-        assert bool((points.grad != 0).any())
-    with pytest.raises(SettingsError, match="no exact gradient"):
-        as_differentiable(path, sample=x, method="exact")
-    with pytest.raises(SettingsError, match="not good enough"):
-        as_differentiable(path, sample=x, least_r2=0.9999)
-    distilled = as_differentiable(path, sample=x, method="distil", least_r2=0.3, progress=False)
-    assert distilled.way == "distilled"
-
-
-def test_temperature_must_be_above_zero(trees):
-    with pytest.raises(SettingsError, match="smooth"):
-        OnnxNetwork.read(trees[0], smooth=0.0)
-
-
-def test_gradients_of_soft_trees_are_finite_differences(trees):
-    model, x, _ = trees
-    network = OnnxNetwork.read(model, smooth=0.3).double()
-    assert network.softened == ("TreeEnsembleRegressor_0",)
-    points = torch.from_numpy(x[:3]).double().requires_grad_()
-    assert torch.autograd.gradcheck(network, points, eps=1e-6, atol=1e-5)
-
-
-STUMP = {
-    "nodes_treeids": [0, 0, 0],
-    "nodes_nodeids": [0, 1, 2],
-    "nodes_featureids": [0, 0, 0],
-    "nodes_values": [0.5, 0.0, 0.0],
-    "nodes_modes": ["BRANCH_LT", "LEAF", "LEAF"],
-    "nodes_truenodeids": [1, 0, 0],
-    "nodes_falsenodeids": [2, 0, 0],
-    "nodes_missing_value_tracks_true": [1, 0, 0],
-    "target_treeids": [0, 0],
-    "target_nodeids": [1, 2],
-    "target_ids": [0, 0],
-    "target_weights": [1.0, 2.0],
-    "n_targets": 1,
-}
-
-
-def stump(**changes):
-    x = np.float32([[0.4], [0.5], [np.nan]])
-    return one_node("TreeEnsembleRegressor", {"x": x}, domain="ai.onnx.ml", **{**STUMP, **changes})
-
-
-def test_missing_numbers_take_the_way_that_is_written():
-    model, arrays = stump()
-    assert_as_runtime(model, *arrays)
-    assert answers(read_all(model), *arrays)[0][:, 0].tolist() == [1.0, 2.0, 1.0]
-
-
-def test_trees_that_are_none_are_refused():
-    with pytest.raises(DataError, match="cannot be read"):
-        read_all(stump(nodes_truenodeids=[7, 0, 0])[0])
-    circle = {"nodes_modes": ["BRANCH_LT", "BRANCH_LT", "LEAF"], "nodes_truenodeids": [1, 1, 0]}
-    with pytest.raises(DataError, match="on two ways"):
-        read_all(stump(**circle, nodes_falsenodeids=[2, 2, 0])[0])
-
-
-KERNEL = {"support_vectors": [float(v) for v in _random(10)], "coefficients": [1.0, -2.0]}
-KERNEL |= {"n_supports": 2, "kernel_params": [0.5, 0.2, 2.0], "rho": [0.1]}
-LINEAR = {"coefficients": [float(v) for v in _random(10)], "intercepts": [0.1, -0.2]}
-CLASSICAL = {
-    "kernel radial": ("SVMRegressor", {**KERNEL, "kernel_type": "RBF"}),
-    "kernel of powers": ("SVMRegressor", {**KERNEL, "kernel_type": "POLY"}),
-    "kernel of tanh": ("SVMRegressor", {**KERNEL, "kernel_type": "SIGMOID"}),
-    "kernel linear": ("SVMRegressor", {**KERNEL, "kernel_type": "LINEAR"}),
-    "linear": ("LinearRegressor", {**LINEAR, "targets": 2}),
-    "classes": (
-        "LinearClassifier",
-        {**LINEAR, "classlabels_ints": [3, 5], "post_transform": "SOFTMAX"},
-    ),
-    "classes, one each": (
-        "LinearClassifier",
-        {**LINEAR, "classlabels_ints": [3, 5], "post_transform": "LOGISTIC"},
-    ),
-    "two classes by one score": (
-        "LinearClassifier",
-        {
-            "coefficients": LINEAR["coefficients"][:5],
-            "intercepts": [0.1],
-            "classlabels_ints": [0, 1],
-            "post_transform": "LOGISTIC",
-        },
-    ),
-    "scaled": ("Scaler", {"offset": [0.5], "scale": [2.0]}),
-    "by the sum": ("Normalizer", {"norm": "L1"}),
-    "by the length": ("Normalizer", {"norm": "L2"}),
-    "filled in": (
-        "Imputer",
-        {"imputed_value_floats": [7.0], "replaced_value_float": float(X[0, 1, 2])},
-    ),
-    "above a threshold": ("Binarizer", {"threshold": 0.2}),
-}
-
-
-@pytest.mark.parametrize("name", CLASSICAL)
-def test_classical_operators_are_those_of_onnxruntime(name):
-    operator, attributes = CLASSICAL[name]
-    outputs = ("label", "scores") if operator == "LinearClassifier" else ("y",)
-    model, arrays = one_node(operator, {"x": X[0]}, outputs, domain="ai.onnx.ml", **attributes)
-    assert_as_runtime(model, *arrays)

@@ -70,7 +70,6 @@ PROJECTIONS = (
 SEARCHES = "GridSearchCV RandomizedSearchCV HalvingGridSearchCV HalvingRandomSearchCV"
 PREDICT, CHANCES, DECIDE = "predict", "predict_proba", "decision_function"
 STEP, BACK = "transform", "inverse_transform"
-ALL = f"{PREDICT} {CHANCES} {DECIDE} {STEP} {BACK}"
 
 
 def _exact(method: str, build: Callable[[Any], nn.Module], names: str) -> Twin:

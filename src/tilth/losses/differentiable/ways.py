@@ -191,12 +191,8 @@ def _by_differences(request: Request) -> DifferentiableModel:
         step = telling_step(request.outputs, request.sample, seed=request.seed)
     box = BlackBox(request.outputs, step=step, directions=request.directions, seed=request.seed)
     num = request.num_features
-    if request.directions is not None:
-        cost = f"{2 * request.directions} calls"
-    elif num is not None:
-        cost = f"{2 * num} calls"
-    else:
-        cost = "two calls a feature"
+    is_known = num is not None or request.directions is not None
+    cost = f"{box.rows_per_gradient(num or 0)} calls" if is_known else "two calls a feature"
     text = f"finite differences: {request.name} is asked itself, {cost} for the gradient of a row"
     reasons = "".join(f"\n  {note}" for note in request.notes)
     warnings.warn(text + reasons, UserWarning, stacklevel=4)
